@@ -1,0 +1,147 @@
+"""What the catalogue says: metrics with their bands, and playbooks. Loaded from YAML by `stead.catalog`.
+
+The original keys of the seed catalogues load unchanged; stead's own keys add to them. See `stead/catalog/metrics.yaml`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stead.model.change import Direction, Risk
+from stead.model.observe import Band
+
+Aggregation = Literal["avg", "max", "min", "sum", "last", "p95"]
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A band's extent; a missing end is open."""
+
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The three bands. A value outside `good` is in `warning` or, further out, in `critical`. May be two-sided."""
+
+    good: tuple[Range, ...] = ()
+    warning: tuple[Range, ...] = ()
+    critical: tuple[Range, ...] = ()
+
+
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hysteresis: the level that a value must pass, on its way back, to leave the band."""
+
+    warning: float | None = None
+    critical: float | None = None
+    warning_lower: float | None = None  # for the lower side of a two-sided band
+    critical_lower: float | None = None
+
+
+class MetricCatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One metric: what it means, its unit, its bands, and the playbooks that answer a breach."""
+
+    metric_id: str
+    category: str
+    description: str
+    unit: str
+    aggregation: Aggregation = "avg"
+    source: str = ""
+    resource_scope: str = ""
+    recommended_interval_seconds: float = 30.0
+    thresholds: Thresholds | None = None
+    playbooks: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    # stead's own
+    title: str = ""
+    exit: Exit = Exit()
+    for_s: float = msgspec.field(default=0.0, name="for")
+    clear_s: float = 10.0  # this long back inside before a finding clears
+    min_samples: int = 1
+    no_data: Literal["unknown", "breach"] = "unknown"
+    confirm: dict[str, float] = {}  # metric id → level it must exceed before anything acts
+    export_name: str = ""
+    slo_minutes_weight: float = 0.0
+    finding: str = ""  # title template: "{process} (pid {pid}) has used {value} cores for {for}"
+    unsupported: str = ""  # why it has no live source yet
+
+
+class StateChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A wanted value relative to the present one. Exactly one of add, multiply, from_metric; then the bounds."""
+
+    add: float | None = None
+    multiply: float | None = None
+    from_metric: str = ""  # the latest value of this metric of the finding's subject, rounded up
+    at_least: float | None = None
+    at_most: float | None = None
+    at_most_times: float | None = None  # no more than this many times the present value
+
+
+class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One setting of a playbook. `target` is "subject" (the finding's) or a fixed "kind:name"."""
+
+    actuator: str
+    state: dict[str, str | int | float | bool | list[str] | StateChange | None]
+    target: str = "subject"
+    lease_s: float | None = None
+
+
+class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the playbook expects to move. `subject` is "subject" (the finding's) or fixed."""
+
+    metric: str
+    direction: Direction
+    at_least: float
+    relative: bool = True
+    within_s: float = 60.0
+    meaningful: float = 0.0
+    subject: str = "subject"
+
+
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a change is watched before its verdict, and how many good readings in a row it needs."""
+
+    window_s: float = 300.0
+    good_readings: int = 3
+
+
+class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A remedy: which findings it answers, the settings it makes, what it predicts, and how it is checked."""
+
+    playbook_id: str
+    title: str = ""
+    description: str = ""
+    risk: Risk = "medium"
+    tier: int = 2
+    answers: tuple[str, ...] = ()  # metric ids; the metrics' own `playbooks` lists count too
+    band: Band = "warning"  # the least band that it answers
+    when: dict[str, float] = {}  # further metric ids of the same subject → level they must exceed
+    settings: tuple[SettingTemplate, ...] = ()
+    predict: Predict | None = None
+    verify: Verify = Verify()
+    cooldown_s: float = 600.0
+    ttl_s: float = 3600.0
+    confidence: float = 0.5  # the prior, until its own record is known
+    chain: tuple[str, ...] = ()
+    lowers: bool = False  # lowers stead's own autonomy
+    read_only: bool = False
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    unsupported: str = ""  # what is missing
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """Metrics and playbooks by id, with the hash of their sources. Playbook aliases are resolved."""
+
+    metrics: dict[str, MetricCatalogEntry]
+    playbooks: dict[str, PlaybookDefinition]
+    version: str
+
+    def answering(self, metric_id: str) -> tuple[PlaybookDefinition, ...]:
+        """The playbooks for a metric's findings, in the order they are tried: lowest risk first as listed."""
+        entry = self.metrics.get(metric_id)
+        named = entry.playbooks if entry else ()
+        found = [self.playbooks[name] for name in named if name in self.playbooks]
+        found += [p for p in self.playbooks.values() if metric_id in p.answers and p not in found]
+        return tuple(found)

@@ -1,0 +1,204 @@
+"""Changes to a host, as values: targets with an identity, settings, proposals, runs, receipts and verdicts.
+
+Everything that changes a host is a `Proposal`, and its life is a `Run`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stead.model.policy import Actor, Approval, Decision
+
+Record = dict[str, str | int | float | bool | None | list[str]]
+Risk = Literal["low", "medium", "high", "critical"]
+UndoKind = Literal["exact", "lossy", "none"]
+Direction = Literal["down", "up"]
+
+
+class Absent(msgspec.Struct, frozen=True, tag="absent"):
+    """The state of a thing that is not there."""
+
+
+ABSENT = Absent()
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A thing that can be changed, with what makes it that very thing and no successor of it.
+
+    kind "process": identity {"start_ticks": "567890", "boot_id": "…"}, name is the pid;
+    kind "workload": identity {"id": "<uuid of this definition's life>"}; kind "autonomy": name is the scope, no identity.
+    """
+
+    kind: str
+    name: str
+    identity: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        """Show as kind:name."""
+        return f"{self.kind}:{self.name}"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A state that a target should have (`state` None: it should be absent)."""
+
+    actuator: str
+    target: Target
+    state: Record | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One setting of a plan: what is, what will be as the system will round it, and whether it can be put back."""
+
+    actuator: str
+    target: Target
+    before: Record | None
+    want: Record | None
+    undo: UndoKind
+    undo_reason: str = ""  # why it is lossy or none
+    duration_s: float = 5.0  # the longest the write may take; then its outcome is unknown and it is read
+    lease_s: float | None = None  # time to live; None: until somebody changes it
+    repeat: bool = True  # may recovery write it again? never for a generation (a restart)
+
+    @property
+    def diff(self) -> dict[str, tuple[object, object]]:
+        """Only what changes: field → (before, want)."""
+        before, want = self.before or {}, self.want or {}
+        return {key: (before.get(key), want.get(key)) for key in {**before, **want} if before.get(key) != want.get(key)}
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What the change should do to which metric, said before it is made."""
+
+    metric: str
+    subject: str
+    direction: Direction
+    at_least: float  # the smallest move that counts, in the metric's unit, or as a share of before if `relative`
+    relative: bool = True
+    within_s: float = 60.0
+    baseline: float | None = None  # the mean over `within_s` before the change
+    meaningful: float = 0.0  # a baseline below this can't show anything: inconclusive
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A remedy for a finding (or a person's wish), planned against the host as it is."""
+
+    id: str
+    playbook: str
+    title: str
+    finding_id: str | None
+    requester: Actor
+    risk: Risk
+    tier: int
+    confidence: float
+    steps: tuple[Step, ...]
+    prediction: Prediction | None
+    verify_s: float
+    plan_hash: str  # sha256 over steps with their before values and identities
+    created_ms: int
+    expires_ms: int
+    lowers: bool = False  # it lowers stead's own autonomy: never waits
+    scope: str = "host"
+    chain: tuple[str, ...] = ()  # playbooks to try next if this does not help
+    labels: dict[str, str] = {}
+    catalog_version: str = ""
+    impossible: str = ""  # why it can't be planned: `unsupported: <what is missing>`; then it has no steps
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """Written durably before a write: what is there, what will be there."""
+
+    id: str
+    run_id: str
+    step: int
+    direction: Literal["forward", "undo"]
+    before: Record | None
+    want: Record | None
+    at_ms: int
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Written after a write: what is there now, as read back."""
+
+    attempt_id: str
+    step: int
+    direction: Literal["forward", "undo"]
+    outcome: Literal["done", "already", "failed", "unknown", "moot", "conflict"]
+    after: Record | None
+    error: str
+    at_ms: int
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Did it hold, and did it help?"""
+
+    result: Literal["helped", "no_help", "inconclusive", "not_held"]
+    reason: str
+    before: float | None = None
+    after: float | None = None
+    predicted: float | None = None
+    at_ms: int = 0
+
+
+RunState = Literal[
+    "refused",  # the policy said no
+    "advised",  # mode observe or advise: this is what it would do
+    "waiting",  # for approval
+    "approved",  # allowed or approved, not started (a lock on the target, or paused)
+    "acting",  # steps are being written
+    "verifying",  # all steps written; the window runs
+    "held",  # kept under a lease, which may be renewed
+    "kept",  # verified, and final: no lease
+    "undoing",
+    "undone",  # everything put back
+    "undo_failed",  # needs a person
+    "failed",  # a step failed and what was done has been put back
+    "moot",  # the target is gone: nothing to do, nothing to put back
+    "conflict",  # another hand owns the value now: yielded
+    "denied",
+    "expired",
+    "cancelled",
+    "unsupported",
+]
+FINAL: frozenset[str] = frozenset(
+    ["refused", "advised", "kept", "undone", "undo_failed", "failed", "moot", "conflict", "denied", "expired", "cancelled", "unsupported"]
+)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The life of one proposal: a persisted state machine that events move on."""
+
+    id: str  # equals the proposal's id
+    proposal: Proposal
+    state: RunState
+    decision: Decision | None = None
+    approvals: tuple[Approval, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    verdict: Verdict | None = None
+    reason: str = ""  # why it is in this state, in words
+    undo_reason: str = ""  # what began the undo: "person", "no_help", "lease", "cancel", "partial failure"
+    acted_ms: int | None = None
+    verify_at_ms: int | None = None
+    lease_until_ms: int | None = None
+    updated_ms: int = 0
+    cause: str = ""  # id of the last ledger entry about it
+    recoverable: bool = True
+
+    @property
+    def final(self) -> bool:
+        """Nothing will move it any more (a person may still undo a kept one)."""
+        return self.state in FINAL
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A person undid a playbook on a target: it stays off until the finding clears or a person lifts the hold."""
+
+    playbook: str
+    target: str  # str(Target) with identity
+    finding_id: str | None
+    by: Actor
+    at_ms: int

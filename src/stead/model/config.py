@@ -1,0 +1,109 @@
+"""The configuration of agent and hub, as a value. `stead.config` loads it from YAML and the environment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stead.model.policy import Mode, Profile
+from stead.model.workload import WorkloadSpec
+
+
+class ProbeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One probe's own timing; None keeps its default."""
+
+    enabled: bool = True
+    interval_s: float | None = None
+    timeout_s: float | None = None
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The daemon on a host."""
+
+    interval_s: float = 1.0
+    snapshot_s: float = 300.0
+    admins: tuple[int, ...] = ()  # further uids that may approve, undo and set modes
+    labels: dict[str, str] = {}
+    probes: dict[str, ProbeConfig] = {}
+    host_name: str = ""  # empty: the system's own
+
+
+class HubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The process for people: HTTP on loopback."""
+
+    bind: str = "127.0.0.1"
+    port: int = 8000
+    user: str = ""  # drop to this user when started as root; empty: "stead" if it exists, else "nobody"
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long detail is kept on the host."""
+
+    raw_days: float = 7.0
+    snapshot_days: float = 30.0
+    hour_days: float = 400.0
+    flush_s: float = 10.0  # at most this much is lost by kill -9
+
+
+class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits of what stead may do here. Aliases of the seeds: simulation_mode (true: mode advise), protected_patterns."""
+
+    mode: Mode = "advise"  # at first start; afterwards `stead mode` decides
+    profile: Profile = "balanced"
+    protected: tuple[str, ...] = ()
+    simulation_mode: bool | None = None
+    protected_patterns: tuple[str, ...] = ()
+    solo: bool | None = None
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON lines in stead.log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    max_bytes: int = 10_000_000
+    keep: int = 5
+    metrics: bool = False  # one line of all metric values an interval
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """Where things are. With STEAD_STATE_DIR, --state or without root, all live under the state directory."""
+
+    state: str
+    run: str  # holds agent.sock, pause
+    log: str
+    config: str = ""
+    policy: str = ""
+
+    @property
+    def socket(self) -> str:
+        """The agent's door."""
+        return f"{self.run}/agent.sock"
+
+    @property
+    def pause(self) -> str:
+        """While this file exists nothing is changed."""
+        return f"{self.run}/pause"
+
+    @property
+    def token(self) -> str:
+        """The hub's token for people, 0600."""
+        return f"{self.state}/token"
+
+    @property
+    def hub_key(self) -> str:
+        """What the hub proves itself to the agent with, 0600."""
+        return f"{self.state}/hub.key"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    agent: AgentConfig = AgentConfig()
+    hub: HubConfig = HubConfig()
+    store: StoreConfig = StoreConfig()
+    safety: SafetyConfig = SafetyConfig()
+    log: LogConfig = LogConfig()
+    workloads: tuple[WorkloadSpec, ...] = ()
+    catalog: str = ""  # a folder or file laid over the shipped catalogue
+    policy: str = ""  # path of policy.yaml; empty: /etc/stead/policy.yaml, else the shipped one

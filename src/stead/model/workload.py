@@ -1,0 +1,79 @@
+"""Work that stead itself runs and looks after: definitions, workers, and what they report."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to ask a worker whether it is well: an HTTP address, or a command. `{port}` is the worker's own port."""
+
+    http: str = ""
+    argv: tuple[str, ...] = ()
+    interval_s: float = 2.0
+    timeout_s: float = 1.0
+    failures: int = 3
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One workload: a command run by `workers` process groups of stead's own.
+
+    Each worker gets STEAD_WORKER (its index) and STEAD_STATUS (a file) in its environment. It reports by replacing that
+    file with one JSON object: requests_total, errors_total, busy (0 or 1, or a count), capacity, queue_depth,
+    oldest_job_s, arrival_per_s, service_s, latency_ms (a list of recent ones). Every key is optional.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    workers: int = 1
+    min_workers: int = 1
+    max_workers: int = 8
+    env: dict[str, str] = {}
+    cwd: str = ""
+    port: int | None = None  # worker i listens on port + i
+    health: Health | None = None
+    stop_grace_s: float = 5.0
+    start_grace_s: float = 2.0  # time to become healthy
+    backoff_s: float = 1.0  # first delay after a crash; doubles to backoff_max_s
+    backoff_max_s: float = 60.0
+    cpus: tuple[int, ...] = ()  # affinity
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """One running worker, by identity, so that it can be adopted again after the agent was killed."""
+
+    index: int
+    pid: int
+    start_ticks: int
+    boot_id: str
+    started_ms: int
+    generation: int
+    state: Literal["starting", "healthy", "unhealthy", "stopping", "backing_off", "gone"] = "starting"
+
+
+class WorkloadStatus(msgspec.Struct, frozen=True):
+    """A workload as it is: what is wanted, what runs, and what its workers report (None: not reported)."""
+
+    name: str
+    id: str  # the life of this definition; the target's identity
+    generation: int  # rises with each graceful restart
+    wanted: int
+    workers: tuple[Worker, ...]
+    crashes: int = 0
+    restarts: int = 0
+    requests_total: int | None = None
+    errors_total: int | None = None
+    busy: float | None = None
+    capacity: float | None = None
+    queue_depth: float | None = None
+    oldest_job_s: float | None = None
+    arrival_per_s: float | None = None
+    service_s: float | None = None
+    latency_p95_ms: float | None = None
+
+    @property
+    def running(self) -> int:
+        """Workers that are up."""
+        return sum(1 for worker in self.workers if worker.state in ("starting", "healthy", "unhealthy"))

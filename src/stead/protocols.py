@@ -1,0 +1,174 @@
+"""What a plugin is, and the seams that processes are wired with.
+
+A plugin is one small file with one object that satisfies one of these protocols, found by entry point
+(`stead.probes`, `stead.detectors`, `stead.actuators`, `stead.workloads`). The engine knows none by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+
+from stead.model.catalog import Catalog
+from stead.model.change import Absent, Hold, Run, Step, Target
+from stead.model.find import Finding, Observation
+from stead.model.messages import Event
+from stead.model.observe import Fact, MetricSpec, Now, Reading
+from stead.model.policy import Approval
+from stead.model.record import Entry, StoredEntry
+
+State = TypeVar("State", bound=msgspec.Struct)
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A finished command. `rc` is None when it timed out and was killed."""
+
+    rc: int | None
+    out: str
+    err: str
+    truncated: bool = False
+
+
+class KeptFile(Protocol):
+    """A descriptor kept open between reads: reading again from offset 0 is what makes a 1 s interval cheap."""
+
+    def read(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Scheduler(Protocol):
+    """The scheduler's levers for one process, all of them readable. Raises ProcessLookupError when it is gone."""
+
+    def nice(self, pid: int) -> int: ...
+    def set_nice(self, pid: int, nice: int) -> None: ...
+    def policy(self, pid: int) -> tuple[str, int]: ...  # ("other" | "batch" | "idle" | "fifo" | "rr" | "deadline", priority)
+    def set_policy(self, pid: int, policy: str, priority: int) -> None: ...
+    def affinity(self, pid: int) -> tuple[int, ...]: ...
+    def set_affinity(self, pid: int, cpus: Sequence[int]) -> None: ...
+    def ionice(self, pid: int) -> tuple[str, int]: ...  # ("none" | "realtime" | "best_effort" | "idle", level)
+    def set_ionice(self, pid: int, cls: str, level: int) -> None: ...
+    def autogroup(self, pid: int) -> int | None: ...  # nice of the autogroup; None: there is none
+    def set_autogroup(self, pid: int, nice: int) -> None: ...
+    def can_raise(self) -> bool: ...  # CAP_SYS_NICE: may a lowered priority be restored?
+
+
+class Host(Protocol):
+    """The one door to the operating system. Paths are absolute and taken under `root`."""
+
+    system: Literal["linux", "darwin", "windows"]
+    name: str
+    boot_id: str
+    root: Path
+    scheduler: Scheduler
+
+    @property
+    def psutil(self) -> Any: ...  # the module, imported on first use; recorded in tests
+    def read(self, path: str, limit: int = 1 << 20) -> bytes: ...
+    def keep(self, path: str) -> KeptFile: ...
+    def list(self, path: str) -> list[str]: ...
+    def write(self, path: str, data: bytes) -> None: ...
+    def statvfs(self, path: str) -> Any: ...
+    def start_ticks(self, pid: int) -> int | None: ...  # None: no such process
+    async def run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed: ...
+
+
+class Clock(Protocol):
+    """Time, taken once a tick."""
+
+    def now(self) -> Now: ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """One source of samples and facts. It declares what it emits; a read never raises for a missing value, it says unknown."""
+
+    name: str
+    interval_s: float
+    timeout_s: float
+    blocking: bool  # its read can hang (mounts, drivers, sockets): it runs on a daemon thread
+    metrics: tuple[MetricSpec, ...]
+
+    def read(self, host: Host, now: Now) -> Reading: ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Judges observations and keeps its own bounded memory of them. No IO, no clock.
+
+    `find` returns changed findings: new ones (empty `id` filled by the caller's `new_id`), grown ones, cleared ones.
+    `open_findings` are this detector's own, by fingerprint; after a restart they come from the ledger.
+    """
+
+    name: str
+
+    def find(
+        self,
+        observations: Sequence[Observation],
+        catalog: Catalog,
+        open_findings: Mapping[str, Finding],
+        now: Now,
+        new_id: Callable[[], str],
+    ) -> Sequence[Finding]: ...
+
+
+class Actuator(Protocol[State]):
+    """A piece of host state that can be read and set. Everything else (plan, undo, recovery, …) follows from these four.
+
+    `read` returns ABSENT when the target is not there in this identity. `plan` says what will be, as the system will round
+    it, and whether the undo is exact. `met` tolerates that rounding. `write` makes it so, or raises SteadError or OSError.
+    """
+
+    name: str
+    state: type[State]
+
+    async def read(self, host: Host, target: Target) -> State | Absent: ...
+    def plan(self, target: Target, now: State | Absent, want: State | Absent) -> Step: ...
+    def met(self, now: State | Absent, want: State | Absent) -> bool: ...
+    async def write(self, host: Host, target: Target, want: State | Absent) -> None: ...
+
+
+class Ledger(Protocol):
+    """The durable record: entries, and the runs, approvals, holds and open findings that follow from them.
+
+    One call is one transaction, durable (fsync) when it returns. Readers see only what is durable.
+    """
+
+    async def commit(
+        self,
+        entries: Sequence[Entry],
+        *,
+        runs: Sequence[Run] = (),
+        approvals: Sequence[Approval] = (),
+        use_approvals: Sequence[str] = (),
+        findings: Sequence[Finding] = (),
+        holds: Sequence[Hold] = (),
+        drop_holds: Sequence[tuple[str, str]] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> Sequence[StoredEntry]: ...
+
+
+class Bus(Protocol):
+    """Carries copies out. Never control."""
+
+    def wants(self, topic: str) -> bool: ...
+    def publish(self, event: Event) -> None: ...
+
+
+class WorkloadDriver(Protocol):
+    """Something that runs workers: the actuators `service` and `workload` and the workload probe share it."""
+
+    kind: str
+
+    def names(self) -> Sequence[str]: ...
+    def status(self, name: str) -> Any: ...  # WorkloadStatus | None
+    async def set_workers(self, name: str, count: int) -> None: ...
+    async def restart(self, name: str, generation: int) -> None: ...
+    async def tick(self, now: Now) -> None: ...
+
+
+Latest = Callable[[str, str], float | None]  # (metric, subject) → the newest value, None when unknown
+Mark = Callable[[str], None]  # a named crash point
+Facts = Iterable[Fact]
