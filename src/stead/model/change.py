@@ -11,7 +11,7 @@ import msgspec
 
 from stead.model.policy import Actor, Approval, Decision
 
-Record = dict[str, str | int | float | bool | None | list[str]]
+Record = dict[str, str | int | float | bool | list[str] | None]
 Risk = Literal["low", "medium", "high", "critical"]
 UndoKind = Literal["exact", "lossy", "none"]
 Direction = Literal["down", "up"]
@@ -164,7 +164,10 @@ RunState = Literal[
     "unsupported",
 ]
 FINAL: frozenset[str] = frozenset(
-    ["refused", "advised", "kept", "undone", "undo_failed", "failed", "moot", "conflict", "denied", "expired", "cancelled", "unsupported"]
+    (
+        *("refused", "advised", "kept", "undone", "undo_failed", "failed", "moot"),
+        *("conflict", "denied", "expired", "cancelled", "unsupported"),
+    )
 )
 
 

@@ -39,7 +39,6 @@ UNITS = frozenset(
         *("requests_per_second", "seconds", "milliseconds", "hours", "count_per_5m"),
     )
 )
-)
 
 
 class Sample(msgspec.Struct, frozen=True):
