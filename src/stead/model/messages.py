@@ -294,14 +294,14 @@ ReplyBody = (
 )  # fmt: skip
 
 
-class Reply(msgspec.Struct, frozen=True, tag="reply"):
+class Reply(msgspec.Struct, frozen=True, tag_field="kind", tag="reply"):
     """The answer to the request of the same id."""
 
     id: int
     body: ReplyBody
 
 
-class Event(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, tag_field="kind", tag="event", omit_defaults=True):
     """A copy of something that happened, for whoever listens. `type` is the topic, verbatim the CloudEvents type."""
 
     type: str
