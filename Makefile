@@ -6,7 +6,7 @@ DATA ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 PYTEST := $(BIN)/python -m pytest -n 2
 
