@@ -1,0 +1,153 @@
+"""What the agent answers at its door: views of the road, and orders passed on to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from stead import __version__
+from stead.agent.explain import explain
+from stead.agent.wiring import Wired
+from stead.model import messages as m
+from stead.model.errors import EXIT_USAGE, SteadError
+from stead.model.policy import Actor
+from stead.model.workload import WorkloadStatus
+
+PAGE: Final = 500
+WAITING: Final = ("waiting", "advised", "refused", "unsupported", "expired", "denied")
+
+
+class Answers:
+    """One method an order or question; `answer` finds it by the request's type."""
+
+    def __init__(self, wired: Wired, started_ms: int) -> None:
+        self.wired, self.road = wired, wired.road
+        self.started_ms = started_ms
+        self._table: dict[type[Any], Callable[[Any, Actor], Awaitable[m.ReplyBody]]] = {
+            m.GetStatus: self._status,
+            m.GetTop: self._top,
+            m.GetMetrics: self._metrics,
+            m.QuerySeries: self._series,
+            m.ListFindings: self._findings,
+            m.ListRuns: self._runs,
+            m.GetRun: self._run,
+            m.ListHolds: self._holds,
+            m.ListEntries: self._entries,
+            m.Why: self._why,
+            m.Approve: self._approve,
+            m.Deny: self._deny,
+            m.Undo: self._undo,
+            m.Cancel: self._cancel,
+            m.Lift: self._lift,
+            m.Pause: self._pause,
+            m.Resume: self._resume,
+            m.SetAutonomy: self._autonomy,
+        }
+
+    async def answer(self, body: Any, person: Actor) -> m.ReplyBody:
+        """The answer to one request of one person."""
+        return await self._table[type(body)](body, person)
+
+    def status(self) -> m.Status:
+        """The agent in one look."""
+        road, wired = self.road, self.wired
+        now = wired.clock.now()
+        autonomy = road.autonomy()
+        return m.Status(
+            host=wired.host_name,
+            version=__version__,
+            pid=os.getpid(),
+            started_ms=self.started_ms,
+            now_ms=now.unix_ms,
+            autonomy=autonomy,
+            profile=wired.config.safety.profile,
+            mode=autonomy.mode,
+            paused=autonomy.paused,
+            pause_reason=road.pause_reason(),
+            findings_open=len(road.findings),
+            proposals_waiting=road.waiting(),
+            runs_active=sum(1 for run in road.runs.values() if run.state not in ("waiting", "advised")),
+            ticks=road.ticks,
+            tick_cpu_ms=road.tick_cpu_ms(),
+            rss_bytes=_rss_bytes(),
+            stations=wired.stations(),
+            workloads=tuple(s for d in wired.drivers.values() for n in d.names() if isinstance(s := d.status(n), WorkloadStatus)),
+            policy_version=road.policy.version,
+            catalog_version=road.catalog.version,
+            state_dir=wired.paths.state,
+            facts=road.facts(),
+        )
+
+    async def _status(self, _: m.GetStatus, __: Actor) -> m.ReplyBody:
+        return self.status()
+
+    async def _top(self, _: m.GetTop, __: Actor) -> m.ReplyBody:
+        return m.TopAnswer(self.road.top)
+
+    async def _metrics(self, _: m.GetMetrics, __: Actor) -> m.ReplyBody:
+        catalog = self.road.catalog
+        missing = {e.metric_id: e.unsupported for e in catalog.metrics.values() if e.unsupported}
+        return m.MetricList(tuple(self.road.series.views()), missing)
+
+    async def _series(self, body: m.QuerySeries, _: Actor) -> m.ReplyBody:
+        if body.to_ms <= body.from_ms or not 1 <= body.points <= 10_000:
+            raise SteadError(
+                "the range is empty or too long", "series query", "give from < to and 1 to 10000 points", exit_code=EXIT_USAGE
+            )
+        return await self.wired.query(body)
+
+    async def _findings(self, body: m.ListFindings, _: Actor) -> m.ReplyBody:
+        return m.FindingList(tuple(self.wired.ledger.findings(body.cleared, min(body.limit, PAGE))))
+
+    async def _runs(self, body: m.ListRuns, _: Actor) -> m.ReplyBody:
+        return m.RunList(tuple(self.wired.ledger.runs(body.which, min(body.limit, PAGE))))
+
+    async def _run(self, body: m.GetRun, _: Actor) -> m.ReplyBody:
+        return m.RunList((self.road.find_run(body.id),))
+
+    async def _holds(self, _: m.ListHolds, __: Actor) -> m.ReplyBody:
+        return m.HoldList(tuple(self.road.holds))
+
+    async def _entries(self, body: m.ListEntries, _: Actor) -> m.ReplyBody:
+        rows = self.wired.ledger.entries(min(body.limit, PAGE), body.subject)
+        return m.EntryList(tuple(m.EntryView(e.seq, e.id, e.type, e.subject, e.ts_ms, e.leaf.decode()) for e in rows))
+
+    async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
+        return explain(body.thing, self.wired.ledger)
+
+    async def _approve(self, body: m.Approve, person: Actor) -> m.ReplyBody:
+        return m.RunList((await self.road.approve(body.id, body.plan_hash, person),))
+
+    async def _deny(self, body: m.Deny, person: Actor) -> m.ReplyBody:
+        return m.RunList((await self.road.deny(body.id, body.reason, person),))
+
+    async def _undo(self, body: m.Undo, person: Actor) -> m.ReplyBody:
+        return m.RunList((await self.road.undo(body.id, person),))
+
+    async def _cancel(self, body: m.Cancel, person: Actor) -> m.ReplyBody:
+        return m.RunList((await self.road.cancel(body.id, person),))
+
+    async def _lift(self, body: m.Lift, person: Actor) -> m.ReplyBody:
+        await self.road.lift(body.playbook, body.target, person)
+        return m.HoldList(tuple(self.road.holds))
+
+    async def _pause(self, body: m.Pause, person: Actor) -> m.ReplyBody:
+        await self.road.pause(body.reason, person)
+        return self.status()
+
+    async def _resume(self, _: m.Resume, person: Actor) -> m.ReplyBody:
+        await self.road.order_autonomy(person, paused=False)
+        return self.status()
+
+    async def _autonomy(self, body: m.SetAutonomy, person: Actor) -> m.ReplyBody:
+        await self.road.order_autonomy(person, mode=body.mode, ceiling=body.ceiling, scope=body.scope, locked=body.locked)
+        return self.status()
+
+
+def _rss_bytes() -> int | None:
+    try:
+        with open("/proc/self/statm") as statm:  # noqa: PTH123 - one number, each time it is asked for
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

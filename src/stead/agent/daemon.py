@@ -1,0 +1,110 @@
+"""The agent's life: wire, recover, open the door, tick until told to stop.
+
+Order matters: recovery comes before the first tick, the door opens once recovery is done, and the service manager hears
+READY after the first tick. A tick that fails is logged and the next one comes; a ledger that can't be written stops acting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from stead.agent.answers import Answers
+from stead.agent.door import Doorkeeper
+from stead.agent.supervisor import Supervisor
+from stead.agent.wiring import Wired, wire
+from stead.config import load_config
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, SteadError
+
+STOP_S: Final = 10.0
+
+
+async def serve(wired: Wired, *, ready: asyncio.Event | None = None) -> None:
+    """Run until cancelled."""
+    now = wired.clock.now()
+    answers = Answers(wired, now.unix_ms)
+    door = Doorkeeper(wired.paths.socket, answers.answer, wired.bus, wired.hub_key, wired.config.agent.admins, wired.ours)
+    supervisor = Supervisor(os.environ)
+    try:
+        await wired.road.start(wired.clock.now())
+        await door.open()
+        await tick_for_ever(wired, supervisor, ready)
+    finally:
+        supervisor.stopping()
+        await door.close()
+        await asyncio.wait_for(wired.road.stop(wired.clock.now()), STOP_S)
+
+
+async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Event | None) -> None:
+    """One tick an interval on a fixed grid; ticks that were missed (a suspended machine) are not made up for."""
+    loop = asyncio.get_running_loop()
+    interval_s = wired.config.agent.interval_s
+    due = loop.time()
+    first = True
+    while True:
+        now = wired.clock.now()
+        try:
+            await wired.road.tick(now)
+        except SteadError as error:
+            wired.log.error("tick failed", what=error.problem.what, where=error.problem.where, fix=error.problem.fix)
+            wired.road.note_failure(str(error))
+        except Exception as error:
+            wired.log.exception("tick failed", error=str(error))
+            wired.road.note_failure(f"{type(error).__name__}: {error}")
+        else:
+            supervisor.tick(now.mono_ms)
+        if first:
+            first = False
+            supervisor.ready()
+            if ready is not None:
+                ready.set()
+        due = max(due + interval_s, loop.time())
+        await asyncio.sleep(due - loop.time())
+
+
+async def run(wired: Wired) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    task = asyncio.ensure_future(serve(wired))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+
+
+async def restore(wired: Wired) -> None:
+    """Put back what only a lease holds, then end: for the service manager, after the agent stopped."""
+    now = wired.clock.now()
+    await wired.road.start(now)
+    await wired.road.restore_leases(now)
+    await wired.road.stop(wired.clock.now())
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the few options, run, and turn what went wrong into one sentence and an exit code."""
+    parser = argparse.ArgumentParser(
+        prog="stead agent", description="Observe, find, propose, decide, act, verify and record on this host."
+    )
+    parser.add_argument("--state", default=None, help="state directory (else STEAD_STATE_DIR, /var/lib/stead as root)")
+    parser.add_argument("--config", default=None, help="configuration file (else /etc/stead/stead.yaml)")
+    parser.add_argument("--mode", default=None, choices=("observe", "advise", "act"), help="mode, if this state has none yet")
+    parser.add_argument("--restore", action="store_true", help="put back what only a lease holds, then end")
+    options = parser.parse_args(argv)
+    try:
+        config, paths = load_config(config_path=options.config, state_dir=options.state)
+        wired = wire(config, paths, first_mode=options.mode)
+        try:
+            asyncio.run(restore(wired) if options.restore else run(wired))
+        finally:
+            wired.close()
+    except SteadError as error:
+        print(f"stead agent: {error.problem}", file=sys.stderr)
+        return error.problem.exit_code or EXIT_FAILURE
+    return EXIT_OK

@@ -1,0 +1,151 @@
+"""The agent's one wiring function: from configuration to a road that is ready to tick.
+
+Everything that can be wrong with a place (a lock held, a database from a newer version, a read-only directory) is
+found here, before anything runs, as one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stead import plugins
+from stead.actuators.autonomy_file import AutonomyFile
+from stead.agent.bus import LocalBus
+from stead.agent.crash import mark_from
+from stead.agent.ledger_store import LedgerStore
+from stead.agent.log import open_log
+from stead.agent.raw_writer import RawWriter
+from stead.agent.road_probe import RoadProbe
+from stead.agent.series_store import SeriesStore
+from stead.catalog import load_catalog, load_policy
+from stead.flow.act import Hands
+from stead.flow.observe import Observer
+from stead.flow.pipeline import Place, Plugged, Road
+from stead.host import LocalHost, SystemClock
+from stead.model.config import Config, Paths
+from stead.model.errors import SteadError
+from stead.model.messages import QuerySeries, SeriesAnswer, Station
+from stead.model.policy import PROFILE_CEILINGS, Autonomy
+from stead.stats.series import Series
+from stead.workloads.process import ProcessWorkloads
+
+
+class Wired:
+    """What `wire` made: the road and everything around it."""
+
+    def __init__(self, config: Config, paths: Paths, clock: SystemClock, host: LocalHost) -> None:
+        self.config, self.paths, self.clock, self.host = config, paths, clock, host
+        self.host_name = config.agent.host_name or host.name
+        self.bus = LocalBus()
+        self.log = open_log(Path(paths.log) / "stead.log", config.log)
+        self.hub_key = secret_file(Path(paths.hub_key))
+        self.broken: dict[str, str] = {}
+        self.drivers: dict[str, Any] = {}
+        self.road: Road
+        self.ledger: LedgerStore
+        self.raw: RawWriter
+
+    def ours(self, pid: int) -> bool:
+        """Was this process started by one of our workloads?"""
+        return any(driver.owns(pid) for driver in self.drivers.values())
+
+    async def query(self, body: QuerySeries) -> SeriesAnswer:
+        """One series over a range."""
+        return await self.raw.query(body)
+
+    def stations(self) -> tuple[Station, ...]:
+        """The health of each station and probe."""
+        broken = tuple(Station(f"plugin {name}", False, why) for name, why in self.broken.items())
+        return (*self.road.stations(), *self.raw.stations(), *broken)
+
+    def close(self) -> None:
+        """Let go of stores and locks."""
+        self.raw.close()
+        self.ledger.close()
+
+
+def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ: Mapping[str, str] = os.environ) -> Wired:
+    """Make the agent of this configuration. Raises SteadError; nothing on the host has been changed then."""
+    prepare(paths)
+    host, clock = LocalHost(), SystemClock()
+    wired = Wired(config, paths, clock, host)
+    wired.ledger = LedgerStore.open(Path(paths.state) / "ledger.db", wired.host_name, clock)
+    policy = load_policy(config.policy, protected=config.safety.protected, solo=config.safety.solo)
+    workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
+    wired.drivers = {workloads.kind: workloads}
+    autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), first(config, first_mode))
+    offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy}
+    actuators = loaded(wired, "stead.actuators", offered)
+    catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
+    probes = [*loaded(wired, "stead.probes", offered).values()]
+    road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
+    observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
+    series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s)
+    wired.raw = RawWriter(SeriesStore(Path(paths.state) / "series.db", config.store), config.store.flush_s)
+    hands = Hands(
+        host=host,
+        actuators=actuators,
+        ledger=wired.ledger,
+        bus=wired.bus,
+        clock=clock,
+        policy=policy,
+        paused=autonomy.paused,
+        latest=series.latest_value,
+        mark=mark_from(environ),
+    )
+    wired.road = Road(
+        Plugged(observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers),
+        Place(
+            host, wired.host_name, clock, wired.ledger, wired.bus, hands, autonomy, wired.raw, wired.log, road_probe.note_change
+        ),
+        series,
+        catalog,
+        policy,
+        config,
+        default_ceiling=PROFILE_CEILINGS[config.safety.profile],
+    )
+    return wired
+
+
+def first(config: Config, mode: str | None) -> Autonomy:
+    """The autonomy that a new state begins with: advise, unless people said otherwise."""
+    return Autonomy(mode=mode or config.safety.mode, ceilings={"host": PROFILE_CEILINGS[config.safety.profile]})  # type: ignore[arg-type]
+
+
+def loaded(wired: Wired, group: str, offered: Mapping[str, object]) -> dict[str, Any]:
+    """A group's plugins; the broken ones are remembered for the status."""
+    found = plugins.load(group, **offered)
+    wired.broken.update(found.broken)
+    return found.plugins
+
+
+def prepare(paths: Paths) -> None:
+    """Make the directories: state 0700, run 0711, log 0750."""
+    for path, mode in ((paths.state, 0o700), (paths.run, 0o711), (paths.log, 0o750)):
+        place = Path(path)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            if place.stat().st_uid == os.geteuid():
+                place.chmod(mode)
+        except OSError as error:
+            fix = "make it writable, or choose another with --state or STEAD_STATE_DIR"
+            raise SteadError(f"can't make the directory: {error.strerror}", path, fix, code="state.unwritable") from error
+
+
+def secret_file(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> str:
+    """Read a 0600 secret, or make it once."""
+    try:
+        if path.exists():
+            return path.read_text().strip()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as out:
+            out.write(made := make())
+        return made
+    except OSError as error:
+        raise SteadError(
+            f"can't keep a secret here: {error.strerror}", str(path), "make the state directory writable", code="state.unwritable"
+        ) from error
