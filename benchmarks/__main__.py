@@ -1,0 +1,56 @@
+"""`python -m benchmarks`: everything, one after the other, saying what is skipped and why. Used by `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.load import rivals
+
+RECORDED = "exathlon_hosts_1s.npz"
+
+
+def plan(options: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
+    """What to run as module and arguments, and what is left out with the reason."""
+    short = ["--window", str(options.window)]
+    runs = [["benchmarks.start"], ["benchmarks.decision"], ["benchmarks.process_table"], ["benchmarks.agent", *short]]
+    skipped = []
+    recorded = Path(options.data or ".", RECORDED)
+    if options.data and recorded.exists() and importlib.util.find_spec("numpy"):
+        runs.insert(3, ["benchmarks.raw_storage", str(recorded)])
+    else:
+        reason = "numpy is not installed" if options.data and recorded.exists() else f"no {RECORDED}: make bench DATA=its-folder"
+        skipped.append(f"benchmarks.raw_storage: {reason}")
+    if options.soak:
+        runs.append(["benchmarks.soak", "--minutes", str(options.soak)])
+    else:
+        skipped.append("benchmarks.soak: it takes an hour: make bench ARGS='--soak 60'")
+    names = " ".join(rivals())
+    skipped += [
+        f"{rival} as a rival: not installed" for rival in ("glances", "netdata") if rival not in names and not shutil.which(rival)
+    ]
+    return runs, skipped
+
+
+def main() -> int:
+    """Run all; the exit code is 1 when a target was missed."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--data", help="the folder with recorded data")
+    parser.add_argument("--window", type=float, default=120.0, help="seconds a window of benchmarks.agent")
+    parser.add_argument("--soak", type=float, default=0.0, help="minutes to watch the agent's memory (0: not)")
+    runs, skipped = plan(parser.parse_args())
+    for reason in skipped:
+        print(f"skipped {reason}")
+    print(flush=True)
+    missed = [run[0] for run in runs if subprocess.run([sys.executable, "-m", *run], check=False).returncode]
+    if missed:
+        print(f"missed a target or failed: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
