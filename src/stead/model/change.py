@@ -39,6 +39,12 @@ class Target(msgspec.Struct, frozen=True):
         """Show as kind:name."""
         return f"{self.kind}:{self.name}"
 
+    @property
+    def key(self) -> str:
+        """The thing with its identity, as a word: what holds and locks are kept under."""
+        identity = "@".join(value for _, value in sorted(self.identity.items(), reverse=True))
+        return f"{self}@{identity}" if identity else str(self)
+
 
 class Setting(msgspec.Struct, frozen=True):
     """A state that a target should have (`state` None: it should be absent)."""

@@ -1,0 +1,260 @@
+"""Which remedy for which finding, now? Maps open findings to wishes; reading the host and planning come after.
+
+For each finding the playbooks that answer it are tried in the catalogue's order, one at a time: a live run keeps all
+others waiting; one that did not help gives way to the next in its chain; a person's no, hold or undo is respected;
+and where a value that should confirm the finding is unknown, nothing is proposed, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from stead.model.catalog import Catalog, PlaybookDefinition, SettingTemplate
+from stead.model.change import Hold, Run, Target
+from stead.model.find import Finding
+from stead.model.observe import Now
+from stead.model.policy import Actor, Mode
+
+POLICY: Final = Actor("policy", "policy")
+_GAVE_WAY: Final = frozenset(("no_help", "not_held"))
+_AGAIN_MS: Final = 60_000  # what budget, window or pause denied is asked again after this
+_CHANGING: Final = frozenset(("approved", "acting", "verifying", "held", "undoing"))
+
+
+class BoundSetting(msgspec.Struct, frozen=True):
+    """A setting of a playbook with the very thing that it is for. `template.state` may still be relative."""
+
+    template: SettingTemplate
+    target: Target
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A remedy that should be planned: what, for which finding, by whom, and on which things."""
+
+    playbook: PlaybookDefinition
+    finding: Finding | None
+    requester: Actor
+    settings: tuple[BoundSetting, ...]
+    chain: tuple[str, ...] = ()
+    scope: str = "host"
+    labels: dict[str, str] = {}
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """A playbook that is not proposed for a finding now, and why: for `stead why`."""
+
+    finding_id: str
+    playbook: str
+    reason: str
+
+
+class Considered(msgspec.Struct, frozen=True):
+    """What is wished for now, and what is not, with reasons."""
+
+    wishes: tuple[Wish, ...]
+    skipped: tuple[Skip, ...]
+
+
+class ProposeContext(msgspec.Struct, frozen=True):
+    """What else counts. `recent`: every live run, and the finished ones of open findings and of the last hour.
+
+    `identities`: subject → identity of its target, e.g. "workload:web" → {"id": …}; a process carries its own in its
+    subject. A change of `mode` or `policy_version` lets what was advised or refused under another be proposed anew.
+    """
+
+    latest: Callable[[str, str], float | None]
+    boot_id: str = ""
+    holds: tuple[Hold, ...] = ()
+    recent: tuple[Run, ...] = ()
+    identities: Mapping[str, Mapping[str, str]] = {}
+    mode: Mode = "act"
+    policy_version: str = ""
+    requester: Actor = POLICY
+
+
+def propose(findings: Sequence[Finding], catalog: Catalog, context: ProposeContext, now: Now) -> list[Wish]:
+    """The remedies to plan now, the worst finding first; at most one for each finding."""
+    return list(consider(findings, catalog, context, now).wishes)
+
+
+def consider(findings: Sequence[Finding], catalog: Catalog, context: ProposeContext, now: Now) -> Considered:
+    """The same, with the reason for everything that is not proposed."""
+    wishes: list[Wish] = []
+    skipped: list[Skip] = []
+    taken: set[tuple[str, str]] = set()
+    worst_first = sorted((f for f in findings if f.open), key=lambda f: (f.band != "critical", f.opened_ms, f.id))
+    for finding in worst_first:
+        wish = _for_finding(finding, catalog, context, now, skipped)
+        if wish is None:
+            continue
+        mine = {(setting.template.actuator, setting.target.key) for setting in wish.settings}
+        if mine & taken:
+            skipped.append(Skip(finding.id, wish.playbook.playbook_id, "another finding's remedy changes the same thing now"))
+            continue
+        taken |= mine
+        wishes.append(wish)
+    return Considered(tuple(wishes), tuple(skipped))
+
+
+def bind(playbook: PlaybookDefinition, finding: Finding | None, context: ProposeContext) -> tuple[BoundSetting, ...] | str:
+    """Give each setting its target with identity, or say why that can't be done."""
+    bound: list[BoundSetting] = []
+    for template in playbook.settings:
+        subject = template.target
+        if subject == "subject":
+            if finding is None:
+                return "it changes a finding's subject, and there is no finding"
+            subject = finding.subject
+        target = target_of(subject, context)
+        if isinstance(target, str):
+            return target
+        bound.append(BoundSetting(template, target))
+    return tuple(bound)
+
+
+def target_of(subject: str, context: ProposeContext) -> Target | str:
+    """The target that a subject names ("process:4711@567890", "workload:web", "autonomy:host"), or why there is none."""
+    kind, _, name = subject.partition(":")
+    if kind == "process":
+        pid, _, start_ticks = name.partition("@")
+        if not (pid.isdigit() and start_ticks and context.boot_id):
+            return f"the identity of {subject} is not known"
+        return Target("process", pid, {"start_ticks": start_ticks, "boot_id": context.boot_id})
+    if kind == "autonomy" or not name:
+        return Target(kind, name or kind)
+    identity = context.identities.get(subject)
+    if identity is None:
+        return f"{subject} is not known here"
+    return Target(kind, name, dict(identity))
+
+
+def _for_finding(finding: Finding, catalog: Catalog, context: ProposeContext, now: Now, skipped: list[Skip]) -> Wish | None:
+    history = [run for run in context.recent if run.proposal.finding_id == finding.id]
+    alive = next((run for run in history if not run.final), None)
+    if alive is not None:
+        skipped.append(Skip(finding.id, alive.proposal.playbook, f"its run is {alive.state}"))
+        return None
+    unconfirmed = _unconfirmed(finding, catalog, context)
+    if unconfirmed:
+        skipped.append(Skip(finding.id, "", unconfirmed))
+        return None
+    for playbook in _in_order(finding, catalog, history):
+        wish_or_reason = _wish(playbook, finding, catalog, context, now)
+        if isinstance(wish_or_reason, Wish):
+            return wish_or_reason
+        skipped.append(Skip(finding.id, playbook.playbook_id, wish_or_reason))
+        if _in_charge(playbook, history):
+            return None  # it was begun and is still the one: the others do not overtake it
+    return None
+
+
+def _wish(playbook: PlaybookDefinition, finding: Finding, catalog: Catalog, context: ProposeContext, now: Now) -> Wish | str:
+    if playbook.band == "critical" and finding.band != "critical":
+        return "it answers only critical findings"
+    unmet = _levels(playbook.when, finding.subject, context)
+    if unmet:
+        return unmet
+    settings = () if playbook.unsupported else bind(playbook, finding, context)
+    if isinstance(settings, str):
+        return settings
+    blocked = _blocked(playbook, finding, settings, context, now)
+    if blocked:
+        return blocked
+    chain = tuple(name for name in playbook.chain if name in catalog.playbooks)
+    return Wish(playbook, finding, context.requester, settings, chain, labels=finding.labels)
+
+
+def _in_order(finding: Finding, catalog: Catalog, history: Sequence[Run]) -> list[PlaybookDefinition]:
+    """The chain of what did not help first, then the rest as listed; what can't be done here comes last."""
+    listed = list(catalog.answering(finding.metric))
+    listed += [catalog.playbooks[name] for name in finding.playbooks if name in catalog.playbooks]
+    spent = {run.proposal.playbook for run in history if _did_not_help(run)}
+    chained: list[PlaybookDefinition] = []
+    for run in sorted(history, key=lambda run: -run.updated_ms):
+        if _did_not_help(run):
+            chained += [catalog.playbooks[n] for n in run.proposal.chain if n in catalog.playbooks]
+    by_id = {playbook.playbook_id: playbook for playbook in (*chained, *listed) if playbook.playbook_id not in spent}
+    return sorted(by_id.values(), key=lambda playbook: bool(playbook.unsupported))
+
+
+def _did_not_help(run: Run) -> bool:
+    return run.final and run.verdict is not None and run.verdict.result in _GAVE_WAY
+
+
+def _in_charge(playbook: PlaybookDefinition, history: Sequence[Run]) -> bool:
+    return any(run.proposal.playbook == playbook.playbook_id and not _did_not_help(run) for run in history)
+
+
+def _unconfirmed(finding: Finding, catalog: Catalog, context: ProposeContext) -> str:
+    entry = catalog.metrics.get(finding.metric)
+    return _levels(entry.confirm, finding.subject, context) if entry else ""
+
+
+def _levels(levels: Mapping[str, float], subject: str, context: ProposeContext) -> str:
+    """Why not all of these metrics are above their levels; empty when they are. Unknown never confirms."""
+    for metric, level in levels.items():
+        value = context.latest(metric, subject)
+        if value is None and subject != "host":
+            value = context.latest(metric, "host")
+        if value is None:
+            return f"{metric} is unknown, and it must be above {level:g} first"
+        if value <= level:
+            return f"{metric} is {value:g}, and it must be above {level:g} first"
+    return ""
+
+
+def _blocked(
+    playbook: PlaybookDefinition,
+    finding: Finding,
+    settings: Sequence[BoundSetting],
+    context: ProposeContext,
+    now: Now,
+) -> str:
+    name = playbook.playbook_id
+    keys = {setting.target.key for setting in settings}
+    for hold in context.holds:
+        if hold.playbook == name and hold.target in keys:
+            return f"{hold.by.id} undid it here: held until the finding clears or a person lifts the hold"
+    for run in context.recent:
+        touched = {step.target.key for step in run.proposal.steps}
+        same = run.proposal.playbook == name and (touched & keys or run.proposal.finding_id == finding.id)
+        if same and not run.final:
+            return f"its run is {run.state}"
+        if same and (reason := _after(run, playbook, finding, context, now)):
+            return reason
+        if not same and not playbook.lowers and run.state in _CHANGING and touched & keys:
+            return f"{run.proposal.playbook} changes it now ({run.state})"
+    return ""
+
+
+def _after(run: Run, playbook: PlaybookDefinition, finding: Finding, context: ProposeContext, now: Now) -> str:
+    """Why a playbook that ran before has to wait, or stay away; empty when it may be proposed again."""
+    age_ms = now.unix_ms - run.updated_ms
+    this = run.proposal.finding_id == finding.id
+    if run.state == "advised":
+        stale = not this or now.unix_ms >= run.proposal.expires_ms or _decided_otherwise(run, context)
+        return "" if stale else "advised already"
+    if run.state == "refused":
+        if _decided_otherwise(run, context) or not this:
+            return ""
+        waits = _AGAIN_MS if run.decision is not None and run.decision.retry else playbook.ttl_s * 1000
+        return "" if age_ms >= waits else f"refused: {run.reason}"
+    if run.state == "unsupported":
+        return run.reason or "unsupported" if this else ""
+    if this and run.state in ("denied", "cancelled"):
+        return f"a person said no: {run.reason}"
+    if this and run.state in ("conflict", "undo_failed"):
+        return f"its last run ended as {run.state}: it needs a person"
+    if this and _did_not_help(run):
+        return "it did not help this finding"
+    if age_ms < playbook.cooldown_s * 1000:
+        return f"its last run ended {age_ms / 1000:.0f} s ago; it waits {playbook.cooldown_s:.0f} s"
+    return ""
+
+
+def _decided_otherwise(run: Run, context: ProposeContext) -> bool:
+    decision = run.decision
+    return decision is not None and (decision.mode != context.mode or decision.policy_version != context.policy_version)
