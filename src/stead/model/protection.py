@@ -22,7 +22,6 @@ BUILT_IN: Final[dict[str, str]] = {
     "s6-*": "the init system",
     "openrc*": "the init system",
     "dinit": "the init system",
-    "dbus*": "the system's bus",
     "sshd": "the way in by ssh",
     "sshd-*": "the way in by ssh",
     "sshd:*": "the way in by ssh",
@@ -62,17 +61,9 @@ def protected(target: Target, labels: Mapping[str, str], policy: Policy, own: Ma
     known is protected: what it is can't be told.
     """
     names = _names(target, labels)
-    if target.kind == "process":
-        ours = own or {}
-        mine = ours.get(target.name) or ours.get(f"{target.name}@{target.identity.get('start_ticks', '')}")
-        if mine:
-            return f"{target} is {mine}: stead does not change itself"
-        if target.name == "1":
-            return "process 1 is the init system: no rule may touch it"
-        if not names:
-            return f"the name of {target} is not known, so it can't be told whether it is protected"
-        if labels.get("command", "").startswith("["):
-            return f"{labels.get('process', target)} is a thread of the kernel: no rule may touch it"
+    why = _process(target, labels, own or {}) if target.kind == "process" else None
+    if why:
+        return why
     if target.kind in _NAMED:
         for name in names:
             for pattern, what in BUILT_IN.items():
@@ -82,6 +73,19 @@ def protected(target: Target, labels: Mapping[str, str], policy: Policy, own: Ma
         for pattern in policy.protected:
             if fnmatchcase(name, pattern):
                 return f"{name} is protected by the policy's pattern {pattern}"
+    return None
+
+
+def _process(target: Target, labels: Mapping[str, str], own: Mapping[str, str]) -> str | None:
+    mine = own.get(target.name) or own.get(f"{target.name}@{target.identity.get('start_ticks', '')}")
+    if mine:
+        return f"{target} is {mine}: stead does not change itself"
+    if target.name == "1":
+        return "process 1 is the init system: no rule may touch it"
+    if not labels.get("process"):
+        return f"the name of {target} is not known, so it can't be told whether it is protected"
+    if labels.get("command", "").startswith("["):
+        return f"{labels['process']} is a thread of the kernel: no rule may touch it"
     return None
 
 
