@@ -148,6 +148,7 @@ class Ledger(Protocol):
         drop_holds: Sequence[tuple[str, str]] = (),
         meta: Mapping[str, str] | None = None,
     ) -> Sequence[StoredEntry]: ...
+    def live_runs(self) -> Sequence[Run]: ...  # those that are not final, as they are durable
 
 
 class Bus(Protocol):

@@ -66,6 +66,7 @@ class Step(msgspec.Struct, frozen=True):
     duration_s: float = 5.0  # the longest the write may take; then its outcome is unknown and it is read
     lease_s: float | None = None  # time to live; None: until somebody changes it
     repeat: bool = True  # may recovery write it again? never for a generation (a restart)
+    note: str = ""  # what else the change touches, in words ("applies to the whole session")
 
     @property
     def diff(self) -> dict[str, tuple[object, object]]:
@@ -110,6 +111,7 @@ class Proposal(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     catalog_version: str = ""
     impossible: str = ""  # why it can't be planned: `unsupported: <what is missing>`; then it has no steps
+    good_readings: int = 1  # how many in a row its verification needs
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -1,0 +1,341 @@
+"""Record: every transition of the road as a ledger entry, and an entry as the exact bytes of its leaf.
+
+A leaf is one RFC 8785 object of restricted JSON, so that a plain `json.dumps` gives the same bytes as a full
+canonicaliser: ASCII member names, integers within ±2^53, no floats (decimal strings instead), no lone surrogates. What is
+bulky or about people (titles, command lines, evidence, error texts) goes to a salted blob: the leaf holds
+sha256(salt ‖ blob), so erasing salt and blob breaks no proof. Pure: ids, time and salts come as arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from stead.model.change import Attempt, Proposal, Receipt, Run, Step, Verdict
+from stead.model.find import Finding
+from stead.model.observe import MetricsSnapshot, Now
+from stead.model.policy import Actor, Approval, Autonomy, Decision
+from stead.model.record import Entry
+
+LEAF_MAX_BYTES: Final = 65_535
+EXACT_INT_MAX: Final = 2**53
+AGENT: Final = Actor("agent", "stead")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """Erasable detail beside a leaf. `ref` is what the leaf says about it: "sha256:<hex of sha256(salt ‖ data)>"."""
+
+    ref: str
+    salt: bytes
+    data: bytes
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """Where, when and by whom a transition happened, and where new ids come from: an argument of every transition."""
+
+    host: str
+    now: Now
+    new_id: Callable[[], str]
+    actor: Actor = AGENT
+
+    def by(self, actor: Actor) -> Stamp:
+        """The same moment, another actor."""
+        return msgspec.structs.replace(self, actor=actor)
+
+
+def uuid7(unix_ms: int, random: bytes) -> str:
+    """A time-ordered id (RFC 9562, version 7) from a time in Unix milliseconds and 10 random bytes."""
+    raw = bytearray(unix_ms.to_bytes(6, "big") + random[:10])
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def entry(type_: str, stamp: Stamp, body: Any, *, subject: str = "", cause: str = "", bulk: Any = None) -> Entry:
+    """One ledger entry. The body says what it is `about`; `bulk`, if given, is encoded as JSON and kept beside the leaf."""
+    built: dict[str, Any] = msgspec.to_builtins(body, str_keys=True)
+    data = None if bulk is None else msgspec.json.encode(_clean_text(msgspec.to_builtins(bulk)), order="sorted")
+    return Entry(
+        id=stamp.new_id(),
+        type=type_,
+        host=stamp.host,
+        ts_ms=stamp.now.unix_ms,
+        actor=stamp.actor,
+        body={"about": subject, **built} if subject else built,
+        subject=subject,
+        prev_cause=cause,
+        bulk=data,
+    )
+
+
+def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
+    """The exact leaf bytes (at most 65,535) of an entry, and the blob that goes with it. Raises ValueError if it can't fit."""
+    body = restrict(one.body)
+    data = one.bulk
+    encoded = _leaf_bytes(one, body, salt, data)
+    if len(encoded) > LEAF_MAX_BYTES:
+        data = canonical({"body": body, "bulk": None if one.bulk is None else one.bulk.decode("utf-8", "replace")})
+        encoded = _leaf_bytes(one, {"about": one.subject, "oversize_bytes": len(encoded)}, salt, data)
+    if len(encoded) > LEAF_MAX_BYTES:
+        raise ValueError(f"an entry of type {one.type} does not fit a leaf even without its body")
+    return encoded, None if data is None else Blob(_ref(salt, data), salt, data)
+
+
+def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
+    fields: dict[str, Any] = {
+        "actor": {"id": one.actor.id, "kind": one.actor.kind},
+        "body": body,
+        "host": one.host,
+        "id": one.id,
+        "prev_cause": one.prev_cause,
+        "ts": iso(one.ts_ms),
+        "type": one.type,
+        "v": one.v,
+    }
+    if data is not None:
+        fields["blob"] = _ref(salt, data)
+    return _dump(restrict(fields))
+
+
+def _ref(salt: bytes, data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(salt + data).hexdigest()
+
+
+def iso(unix_ms: int) -> str:
+    """Unix milliseconds as RFC 3339 in UTC with six decimals."""
+    moment = _EPOCH + timedelta(milliseconds=unix_ms)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 bytes of a value, after `restrict`."""
+    return _dump(restrict(value))
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def restrict(value: Any) -> Any:
+    """The value in restricted JSON: see the module's description. Names that are not ASCII are escaped, one to one."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return value if -EXACT_INT_MAX <= value <= EXACT_INT_MAX else str(value)
+    if isinstance(value, float):
+        return decimal_string(value)
+    if isinstance(value, dict):
+        return {_name(str(key)): restrict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [restrict(item) for item in value]
+    return restrict(msgspec.to_builtins(value, str_keys=True))
+
+
+def decimal_string(value: float) -> str:
+    """A float as the shortest decimal that reads back the same, without an exponent; "NaN", "Infinity", "-Infinity"."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    text = repr(value)
+    if "e" not in text:
+        return text
+    from decimal import Decimal  # seldom needed, and a megabyte
+
+    return format(Decimal(text), "f")
+
+
+def _name(name: str) -> str:
+    plain = name.isascii() and "\\" not in name
+    return name if plain else name.encode("unicode_escape").decode("ascii")
+
+
+def _text(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _clean_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        return {_clean_text(key): _clean_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_text(item) for item in value]
+    return value
+
+
+def plan_hash(steps: Sequence[Step]) -> str:
+    """What an approval binds to: sha256 over every step's actuator, target with identity, before, want and undo."""
+    plan = [
+        {
+            "actuator": step.actuator,
+            "before": step.before,
+            "target": {"identity": step.target.identity, "kind": step.target.kind, "name": step.target.name},
+            "undo": step.undo,
+            "want": step.want,
+        }
+        for step in steps
+    ]
+    return hashlib.sha256(canonical(plan)).hexdigest()
+
+
+# One builder for each kind of transition. The subject is the id of the finding or run that it is about.
+
+
+def finding_opened(finding: Finding, stamp: Stamp) -> Entry:
+    """A finding opened."""
+    return _finding("finding.opened", finding, stamp)
+
+
+def finding_cleared(finding: Finding, stamp: Stamp) -> Entry:
+    """A finding cleared."""
+    return _finding("finding.cleared", finding, stamp)
+
+
+def _finding(type_: str, finding: Finding, stamp: Stamp) -> Entry:
+    body = {
+        "band": finding.band,
+        "cleared_ms": finding.cleared_ms,
+        "detector": finding.detector,
+        "fingerprint": finding.fingerprint,
+        "folded": finding.folded,
+        "metric": finding.metric,
+        "opened_ms": finding.opened_ms,
+        "since_ms": finding.since_ms,
+        "subject": finding.subject,
+        "threshold": finding.threshold,
+        "unit": finding.unit,
+        "value": finding.value,
+    }
+    bulk = {"evidence": finding.evidence, "labels": finding.labels, "title": finding.title}
+    return entry(type_, stamp, body, subject=finding.id, bulk=bulk)
+
+
+def proposal_made(proposal: Proposal, stamp: Stamp) -> Entry:
+    """A remedy was planned against the host as it is."""
+    body = {
+        "catalog_version": proposal.catalog_version,
+        "expires_ms": proposal.expires_ms,
+        "finding": proposal.finding_id,
+        "impossible": proposal.impossible,
+        "plan_hash": proposal.plan_hash,
+        "playbook": proposal.playbook,
+        "prediction": proposal.prediction,
+        "requester": proposal.requester,
+        "risk": proposal.risk,
+        "scope": proposal.scope,
+        "steps": proposal.steps,
+        "tier": proposal.tier,
+    }
+    bulk = {"labels": proposal.labels, "title": proposal.title}
+    return entry("proposal.made", stamp, body, subject=proposal.id, cause=proposal.finding_id or "", bulk=bulk)
+
+
+def decision_made(run: Run, decision: Decision, stamp: Stamp) -> Entry:
+    """The policy answered."""
+    return entry("decision.made", stamp, decision, subject=run.id, cause=run.cause)
+
+
+def policy_checked(subject: str, answer: str, rules: Sequence[str], policy_version: str, stamp: Stamp, cause: str = "") -> Entry:
+    """The policy was asked again without a new decision: when an approval came, or right before a change."""
+    body = {"answer": answer, "policy_version": policy_version, "rules": rules}
+    return entry("governance.policy.check", stamp, body, subject=subject, cause=cause)
+
+
+def approval_given(run: Run, approval: Approval, stamp: Stamp) -> Entry:
+    """A person said yes to a plan as they saw it."""
+    return entry("approval.given", stamp, approval, subject=run.id, cause=run.cause)
+
+
+def approval_denied(run: Run, reason: str, stamp: Stamp) -> Entry:
+    """A person said no."""
+    return entry("approval.denied", stamp, {"plan_hash": run.proposal.plan_hash}, subject=run.id, cause=run.cause, bulk=reason)
+
+
+def approval_expired(run: Run, reason: str, stamp: Stamp) -> Entry:
+    """Nobody answered, or what was approved was not begun, in time."""
+    return entry("approval.expired", stamp, {"reason": reason}, subject=run.id, cause=run.cause)
+
+
+def attempt_made(run: Run, attempt: Attempt, stamp: Stamp, approvals: Iterable[str] = ()) -> Entry:
+    """What is there and what will be there, before it is written."""
+    step = run.proposal.steps[attempt.step]
+    body = {"approvals": tuple(approvals), "attempt": attempt, "actuator": step.actuator, "target": step.target}
+    return entry("attempt.made", stamp, body, subject=run.id, cause=run.cause)
+
+
+def receipt_made(run: Run, receipt: Receipt, stamp: Stamp) -> Entry:
+    """What is there after the write, as read back, bound to all that led to it."""
+    step = run.proposal.steps[receipt.step]
+    decision = run.decision
+    body = {
+        "actuator": step.actuator,
+        "approvals": [approval.id for approval in run.approvals],
+        "before": step.before,
+        "finding": run.proposal.finding_id,
+        "plan_hash": run.proposal.plan_hash,
+        "policy_version": decision.policy_version if decision else "",
+        "receipt": msgspec.structs.replace(receipt, error="see blob" if receipt.error else ""),
+        "target": step.target,
+        "undo": step.undo,
+        "want": step.want,
+    }
+    return entry("receipt.made", stamp, body, subject=run.id, cause=run.cause, bulk=receipt.error or None)
+
+
+def conflict_seen(run: Run, step: int, found: Any, stamp: Stamp) -> Entry:
+    """Another hand owns the value now; stead yields."""
+    one = run.proposal.steps[step]
+    body = {"actuator": one.actuator, "found": found, "left": one.want, "step": step, "target": one.target}
+    return entry("conflict.seen", stamp, body, subject=run.id, cause=run.cause)
+
+
+def verdict_made(run: Run, verdict: Verdict, stamp: Stamp) -> Entry:
+    """Did it hold, did it help."""
+    return entry("verdict.made", stamp, verdict, subject=run.id, cause=run.cause)
+
+
+def run_moved(run: Run, stamp: Stamp) -> Entry:
+    """The run is in a new state: `run.<state>`."""
+    body = {
+        "acted_ms": run.acted_ms,
+        "lease_until_ms": run.lease_until_ms,
+        "plan_hash": run.proposal.plan_hash,
+        "undo_reason": run.undo_reason,
+    }
+    return entry(f"run.{run.state}", stamp, body, subject=run.id, cause=run.cause, bulk=run.reason or None)
+
+
+def autonomy_changed(before: Autonomy, after: Autonomy, stamp: Stamp, cause: str = "") -> Entry:
+    """How much stead may do by itself is different now."""
+    return entry("autonomy.changed", stamp, {"after": after, "before": before}, subject="autonomy", cause=cause)
+
+
+def agent_started(version: str, stamp: Stamp, **detail: Any) -> Entry:
+    """The agent began."""
+    return entry("agent.started", stamp, {"version": version, **detail}, subject="agent")
+
+
+def agent_stopped(version: str, stamp: Stamp, **detail: Any) -> Entry:
+    """The agent ended by itself."""
+    return entry("agent.stopped", stamp, {"version": version, **detail}, subject="agent")
+
+
+def snapshots_taken(snapshots: Sequence[MetricsSnapshot], start_ms: int, end_ms: int, stamp: Stamp) -> Entry:
+    """One leaf for a whole interval's snapshots: how many there are and the hash of them all, in a fixed order."""
+    ordered = sorted(snapshots, key=lambda one: (one.metric_id, one.subject))
+    digest = hashlib.sha256()
+    for one in ordered:
+        digest.update(hashlib.sha256(msgspec.json.encode(one, order="sorted")).digest())
+    body = {"count": len(ordered), "end_ms": end_ms, "hash": "sha256:" + digest.hexdigest(), "start_ms": start_ms}
+    return entry("snapshots.taken", stamp, body, subject="snapshots")

@@ -1,0 +1,305 @@
+"""The life of one proposal as a state machine: each transition maps a run to a run and the entries that record it.
+
+    start ─▶ waiting ─▶ approved ─▶ acting ─▶ verifying ─▶ held ─▶ (lease ends) ─▶ undoing ─▶ undone
+          └▶ refused, advised, moot, unsupported    └▶ kept       └▶ undoing, when it did not help or hold
+
+An impossible transition raises SteadError, and nothing changes. Pure: time, ids and actor come in the `Stamp`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from stead.flow import record
+from stead.flow.record import Stamp
+from stead.model.change import Attempt, Proposal, Receipt, Run, RunState, Verdict
+from stead.model.errors import EXIT_APPROVAL, EXIT_UNDO_FAILED, SteadError
+from stead.model.policy import Actor, Approval, Decision, Policy
+from stead.model.record import Entry
+
+Moved = tuple[Run, tuple[Entry, ...]]
+UNDOABLE: Final = frozenset(("acting", "verifying", "held", "kept"))
+ALREADY_SO: Final = "already so"
+GONE: Final = "gone"
+INTERRUPTED: Final = "interrupted before it was written"
+
+
+def _move(run: Run, state: RunState, stamp: Stamp, *entries: Entry, reason: str = "") -> Moved:
+    """The run in a new state, and its entries: those given, then `run.<state>`, each caused by the one before."""
+    moved = msgspec.structs.replace(run, state=state, reason=reason, updated_ms=stamp.now.unix_ms)
+    chained = _chain(run.cause, (*entries, record.run_moved(moved, stamp)))
+    return msgspec.structs.replace(moved, cause=chained[-1].id), chained
+
+
+def _note(run: Run, stamp: Stamp, *entries: Entry) -> Moved:
+    """The run in the same state, with further entries."""
+    chained = _chain(run.cause, entries)
+    return msgspec.structs.replace(run, cause=chained[-1].id, updated_ms=stamp.now.unix_ms), chained
+
+
+def _chain(cause: str, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    linked: list[Entry] = []
+    for one in entries:
+        linked.append(msgspec.structs.replace(one, prev_cause=cause or one.prev_cause))
+        cause = one.id
+    return tuple(linked)
+
+
+def _need(run: Run, verb: str, *states: str) -> None:
+    if run.state not in states:
+        raise SteadError(
+            f"a run that is {run.state} can't be {verb}",
+            f"run {run.id}",
+            f"only one that is {' or '.join(states)} can; see `stead runs`",
+            code="run.impossible",
+        )
+
+
+def start(proposal: Proposal, decision: Decision | None, stamp: Stamp) -> Moved:
+    """A run from a proposal and the policy's decision (None only when the proposal is impossible)."""
+    run = Run(id=proposal.id, proposal=proposal, state="refused", decision=decision, updated_ms=stamp.now.unix_ms)
+    made = record.proposal_made(proposal, stamp)
+    if proposal.impossible:
+        state: RunState = "refused"
+        if proposal.impossible.startswith("unsupported"):
+            state = "unsupported"
+        elif proposal.impossible.startswith((ALREADY_SO, GONE)):
+            state = "moot"
+        return _move(run, state, stamp, made, reason=proposal.impossible)
+    if decision is None:
+        raise SteadError("a proposal can't start without a decision", f"proposal {proposal.id}", code="run.impossible")
+    decided = record.decision_made(run, decision, stamp)
+    state = _first_state(decision)
+    return _move(run, state, stamp, made, decided, reason="; ".join(decision.reasons))
+
+
+def _first_state(decision: Decision) -> RunState:
+    if decision.advised:
+        return "advised"
+    answers: dict[str, RunState] = {"allow": "approved", "ask": "waiting", "deny": "refused"}
+    return answers[decision.answer]
+
+
+def approve(run: Run, approval: Approval, policy: Policy, stamp: Stamp) -> Moved:
+    """One person's yes. Refused: another plan than the present one, the same person twice, one's own request."""
+    _need(run, "approved", "waiting")
+    if approval.plan_hash != run.proposal.plan_hash:
+        raise SteadError(
+            "the plan is not the one that was approved",
+            f"run {run.id}",
+            f"look again and approve plan {run.proposal.plan_hash[:12]}",
+            code="approval.stale",
+            exit_code=EXIT_APPROVAL,
+        )
+    same = approval.by.id == run.proposal.requester.id or any(given.by.id == approval.by.id for given in run.approvals)
+    if same and not policy.solo:
+        raise SteadError(
+            f"{approval.by.id} has asked for or approved this already, and one person counts once",
+            f"run {run.id}",
+            "let another person approve, or set `solo: true` in the policy of a one-person host",
+            code="approval.same-person",
+            exit_code=EXIT_APPROVAL,
+        )
+    given = msgspec.structs.replace(approval, solo=same)
+    run = msgspec.structs.replace(run, approvals=(*run.approvals, given))
+    noted = record.approval_given(run, given, stamp.by(given.by))
+    needed = max(1, run.decision.approvals_needed if run.decision else 1)
+    if len(run.approvals) < needed:
+        return _note(run, stamp, noted)
+    return _move(run, "approved", stamp, noted, reason=f"approved by {', '.join(one.by.id for one in run.approvals)}")
+
+
+def deny(run: Run, by: Actor, reason: str, stamp: Stamp) -> Moved:
+    """A person's no."""
+    _need(run, "denied", "waiting", "approved")
+    said = record.approval_denied(run, reason, stamp.by(by))
+    return _move(run, "denied", stamp.by(by), said, reason=f"denied by {by.id}" + (f": {reason}" if reason else ""))
+
+
+def overdue(run: Run, policy: Policy, now_ms: int) -> str:
+    """Why a run that waits or was approved is too late by now; empty while it is not."""
+    if run.state not in ("waiting", "approved"):
+        return ""
+    if now_ms >= run.proposal.expires_ms:
+        return "the proposal's time to live has passed"
+    asked_ms = run.decision.at_ms if run.decision else run.proposal.created_ms
+    if run.state == "waiting" and now_ms >= asked_ms + policy.approval_pending_s * 1000:
+        return f"nobody approved it within {policy.approval_pending_s:.0f} s"
+    if any(now_ms >= approval.expires_ms for approval in run.approvals):
+        return "an approval has expired: it counts as no"
+    return ""
+
+
+def expire(run: Run, reason: str, stamp: Stamp) -> Moved:
+    """Too late: what nobody approved, or nobody began, in time is a no."""
+    _need(run, "expired", "waiting", "approved")
+    return _move(run, "expired", stamp, record.approval_expired(run, reason, stamp), reason=reason)
+
+
+def cancel(run: Run, by: Actor, stamp: Stamp) -> Moved:
+    """Stop a run that has not begun. One that acts is cancelled between its steps, by its undo."""
+    _need(run, "cancelled", "waiting", "approved")
+    return _move(run, "cancelled", stamp.by(by), reason=f"cancelled by {by.id}")
+
+
+def refuse(run: Run, reason: str, stamp: Stamp) -> Moved:
+    """What was allowed may not begin after all: the host is not as planned, or an approval does not fit."""
+    _need(run, "refused", "approved")
+    return _move(run, "refused", stamp, reason=reason)
+
+
+def gone(run: Run, reason: str, stamp: Stamp) -> Moved:
+    """The target is not there any more: nothing to do, nothing to put back."""
+    _need(run, "moot", "approved", "acting", "verifying", "held", "undoing")
+    return _move(run, "moot", stamp, reason=reason)
+
+
+def begin(run: Run, stamp: Stamp) -> Moved:
+    """The first step is about to be written."""
+    _need(run, "begun", "approved")
+    return _move(run, "acting", stamp)
+
+
+def attempted(run: Run, attempt: Attempt, stamp: Stamp) -> Moved:
+    """Recorded before a write. One at a time: an attempt without a receipt must be settled first."""
+    _need(run, "written", "acting" if attempt.direction == "forward" else "undoing")
+    if unsettled(run) is not None:
+        raise SteadError("an earlier attempt has no receipt yet", f"run {run.id}", code="run.impossible")
+    used: tuple[str, ...] = ()
+    if attempt.direction == "forward" and not run.attempts:
+        used = tuple(approval.id for approval in run.approvals)
+        now_ms = stamp.now.unix_ms
+        spent = tuple(msgspec.structs.replace(approval, used_ms=now_ms) for approval in run.approvals)
+        run = msgspec.structs.replace(run, approvals=spent)
+    noted = record.attempt_made(run, attempt, stamp, used)
+    return _note(msgspec.structs.replace(run, attempts=(*run.attempts, attempt)), stamp, noted)
+
+
+def settled(run: Run, receipt: Receipt, stamp: Stamp) -> Moved:
+    """What was found after a write, or instead of one."""
+    _need(run, "settled", "acting", "undoing")
+    if receipt.outcome == "done" and not any(one.id == receipt.attempt_id for one in run.attempts):
+        raise SteadError("nothing is done without an attempt", f"run {run.id}", code="run.impossible")
+    entries = [record.receipt_made(run, receipt, stamp)]
+    if receipt.outcome == "conflict":
+        entries.append(record.conflict_seen(run, receipt.step, receipt.after, stamp))
+    return _note(msgspec.structs.replace(run, receipts=(*run.receipts, receipt)), stamp, *entries)
+
+
+def acted(run: Run, stamp: Stamp) -> Moved:
+    """All steps are written: its window of verification runs, and its lease if it has one."""
+    _need(run, "verified", "acting")
+    leases = [step.lease_s for step in run.proposal.steps if step.lease_s is not None]
+    now_ms = stamp.now.unix_ms
+    run = msgspec.structs.replace(
+        run,
+        acted_ms=now_ms,
+        verify_at_ms=now_ms + round(run.proposal.verify_s * 1000),
+        lease_until_ms=now_ms + round(min(leases) * 1000) if leases else None,
+    )
+    return _move(run, "verifying", stamp)
+
+
+def verified(run: Run, verdict: Verdict, stamp: Stamp) -> Moved:
+    """The verdict: helped and inconclusive stay (under their lease, or for good); the others are put back where they can be."""
+    _need(run, "verified", "verifying")
+    run = msgspec.structs.replace(run, verdict=verdict)
+    said = record.verdict_made(run, verdict, stamp)
+    if verdict.result in ("helped", "inconclusive"):
+        state: RunState = "held" if run.lease_until_ms is not None else "kept"
+        return _move(run, state, stamp, said, reason=verdict.reason)
+    if run.proposal.lowers:
+        return _move(run, "kept", stamp, said, reason=f"{verdict.reason}; lowered autonomy is not raised by itself")
+    why = cannot_undo(run)
+    if why:
+        return _move(run, "failed", stamp, said, reason=f"{verdict.reason}; it can't be put back: {why}")
+    run = msgspec.structs.replace(run, undo_reason=verdict.result)
+    return _move(run, "undoing", stamp, said, reason=verdict.reason)
+
+
+def renewed(run: Run, until_ms: int, stamp: Stamp) -> Moved:
+    """The lease is extended: its reason still stands."""
+    _need(run, "renewed", "held")
+    return _move(msgspec.structs.replace(run, lease_until_ms=until_ms), "held", stamp, reason="its lease was renewed")
+
+
+def cannot_undo(run: Run) -> str:
+    """Why nothing of what was done can be put back; empty when something can, or nothing was done."""
+    steps = [run.proposal.steps[index] for index in to_undo(run)]
+    if steps and all(step.undo == "none" for step in steps):
+        return "; ".join(dict.fromkeys(step.undo_reason for step in steps))
+    return ""
+
+
+def begin_undo(run: Run, reason: str, stamp: Stamp) -> Moved:
+    """Everything that was done is to be put back. A person may begin it also on what was kept."""
+    if run.state == "kept" and reason != "person":
+        _need(run, "undone", "acting", "verifying", "held")
+    _need(run, "undone", *sorted(UNDOABLE))
+    why = cannot_undo(run)
+    if why and reason == "person":
+        raise SteadError(
+            f"it can't be put back: {why}",
+            f"run {run.id}",
+            "set what you want by hand",
+            code="run.no-undo",
+            exit_code=EXIT_UNDO_FAILED,
+        )
+    return _move(msgspec.structs.replace(run, undo_reason=reason), "undoing", stamp, reason=reason)
+
+
+def finish_undo(run: Run, stamp: Stamp) -> Moved:
+    """All that could be put back has been: the final state follows from the receipts and from what began the undo."""
+    _need(run, "finished", "undoing")
+    newest = (outcome(run, index, "undo") for index in range(len(run.proposal.steps)))
+    undo = [receipt for receipt in newest if receipt is not None]
+    failed = [receipt for receipt in undo if receipt.outcome in ("failed", "unknown")]
+    if failed:
+        return _move(run, "undo_failed", stamp, reason="; ".join(_told(run, receipt) for receipt in failed))
+    if any(receipt.outcome == "conflict" for receipt in run.receipts):
+        return _move(run, "conflict", stamp, reason="another hand owns the value now: left as it is")
+    if run.undo_reason in ("partial failure", "cancel"):
+        state: RunState = "failed" if run.undo_reason == "partial failure" else "cancelled"
+        return _move(run, state, stamp, reason=_why_stopped(run))
+    if undo and all(receipt.outcome == "moot" for receipt in undo):
+        return _move(run, "moot", stamp, reason="the target is gone: nothing to put back")
+    return _move(run, "undone", stamp, reason=f"put back: {run.undo_reason}")
+
+
+def _told(run: Run, receipt: Receipt) -> str:
+    step = run.proposal.steps[receipt.step]
+    return f"{step.actuator} of {step.target} was not put back: {receipt.error or 'it reads otherwise'}"
+
+
+def _why_stopped(run: Run) -> str:
+    for receipt in run.receipts:
+        if receipt.direction == "forward" and receipt.outcome not in ("done", "already"):
+            step = run.proposal.steps[receipt.step]
+            return f"{step.actuator} of {step.target}: {receipt.error or receipt.outcome}; what was done has been put back"
+    return f"{run.undo_reason}: what was done has been put back"
+
+
+def unsettled(run: Run) -> Attempt | None:
+    """The attempt that has no receipt yet: what a crash leaves behind."""
+    receipts = {receipt.attempt_id for receipt in run.receipts}
+    return next((attempt for attempt in run.attempts if attempt.id not in receipts), None)
+
+
+def outcome(run: Run, step: int, direction: Literal["forward", "undo"]) -> Receipt | None:
+    """The newest receipt of one step in one direction."""
+    found = [one for one in run.receipts if one.step == step and one.direction == direction]
+    return found[-1] if found else None
+
+
+def to_undo(run: Run) -> list[int]:
+    """The steps to put back, last first: those that were written, or may have been in part, and have no undo receipt yet."""
+    steps = []
+    for index in reversed(range(len(run.proposal.steps))):
+        forward = outcome(run, index, "forward")
+        written = forward is not None and forward.outcome in ("done", "failed", "unknown") and forward.attempt_id
+        undo = outcome(run, index, "undo")
+        if written and (undo is None or undo.error == INTERRUPTED):
+            steps.append(index)
+    return steps

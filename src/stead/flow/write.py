@@ -1,0 +1,239 @@
+"""One step, written once: read, durable attempt, write, read back, receipt. The same code goes forward and puts back.
+
+Between a read and a write nothing else of stead runs on that target (`flow.act` holds its lock). Whatever a plugin does
+(raise, hang, leave a half-written value) comes back from here as a receipt. `mark` names the points where a crash is
+tried in tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from stead.flow import runs
+from stead.flow.record import AGENT, Stamp
+from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
+from stead.model.errors import SteadError
+from stead.model.messages import Event
+from stead.model.record import Entry
+from stead.protocols import Actuator, Bus, Clock, Host, Ledger, Mark
+
+READ_TIMEOUT_S: Final = 5.0
+POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
+State = Any
+Way = Literal["forward", "undo"]
+Entries = tuple[Entry, ...]
+
+
+def to_record(state: State | Absent) -> Record | None:
+    """A state as plain values (None: absent)."""
+    return None if isinstance(state, Absent) else cast(Record, msgspec.to_builtins(state))
+
+
+def from_record(actuator: Actuator[Any], values: Record | None) -> State | Absent:
+    """Plain values as the actuator's state. Raises msgspec.ValidationError when they are not one."""
+    return ABSENT if values is None else msgspec.convert(values, actuator.state)
+
+
+def between(seen: Record | None, before: Record | None, want: Record | None) -> bool:
+    """Is this what an interrupted write leaves: each field that was to change has its old value or its new one?"""
+    if seen is None or want is None:
+        return seen in (before, want)
+    old = before or {}
+    return all(seen.get(key) in (old.get(key), value) for key, value in want.items() if value is not None)
+
+
+class Writer:
+    """Reads and writes single steps on one host. `paused` says that nothing may be written forward right now."""
+
+    def __init__(
+        self,
+        host: Host,
+        actuators: Mapping[str, Actuator[Any]],
+        ledger: Ledger,
+        bus: Bus | None,
+        clock: Clock,
+        paused: Callable[[], bool],
+        new_id: Callable[[], str],
+        mark: Mark = lambda name: None,
+    ) -> None:
+        self.host, self.actuators, self.ledger, self.bus = host, actuators, ledger, bus
+        self.clock, self.paused, self.new_id, self.mark = clock, paused, new_id, mark
+
+    def stamp(self) -> Stamp:
+        """Here and now, by the agent."""
+        return Stamp(self.host.name, self.clock.now(), self.new_id, AGENT)
+
+    async def commit(self, run: Run, entries: Sequence[Entry], use_approvals: Sequence[str] = ()) -> None:
+        """Make a run's transitions durable, then tell whoever listens. Raises SteadError, and then nothing is recorded."""
+        stored = await self.ledger.commit(entries, runs=(run,), use_approvals=use_approvals)
+        if self.bus is None:
+            return
+        for entry, kept in zip(entries, stored, strict=True):
+            if entry.type.startswith("run.") and self.bus.wants(entry.type):
+                self.bus.publish(Event(entry.type, run.id, entry.ts_ms, kept.seq, run=run, by=entry.actor))
+
+    async def look(self, step: Step) -> State | Absent:
+        """The present state of a step's target. Raises SteadError when it can't be read: then it is unknown."""
+        actuator = self._actuator(step)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                return await actuator.read(self.host, step.target)
+        except SteadError:
+            raise
+        except TimeoutError as error:
+            raise SteadError(f"reading {step.actuator} took longer than {READ_TIMEOUT_S:.0f} s", str(step.target)) from error
+        except Exception as error:
+            raise SteadError(f"{step.actuator} can't be read: {error!r}", str(step.target)) from error
+
+    def _actuator(self, step: Step) -> Actuator[Any]:
+        found = self.actuators.get(step.actuator)
+        if found is None:
+            raise SteadError(f"there is no actuator {step.actuator}", str(step.target), "install the plugin that had it")
+        return found
+
+    def met(self, step: Step, seen: State | Absent, want: Record | None) -> bool:
+        """Is it as wanted, as the actuator judges?"""
+        actuator = self._actuator(step)
+        return actuator.met(seen, from_record(actuator, want))
+
+    def may_write(self, run: Run) -> bool:
+        """Pause stops every forward write, but for those that change stead's own autonomy: lowering it, or a person's resume."""
+        proposal = run.proposal
+        own = all(step.actuator == "autonomy" for step in proposal.steps)
+        exempt = own and (proposal.lowers or proposal.requester.kind in ("user", "hub"))
+        return exempt or not self.paused()
+
+    async def forward(self, run: Run, index: int, pending: Entries) -> runs.Moved:
+        """Write one step, unless it is met, gone or another's by now. Returns the run and entries that are not committed yet."""
+        step = run.proposal.steps[index]
+        try:
+            seen = await self.look(step)
+        except SteadError as error:
+            return self._settle(run, index, "forward", "failed", None, str(error), pending)
+        if self.met(step, seen, step.want):
+            return self._settle(run, index, "forward", "already", seen, "", pending)
+        if isinstance(seen, Absent) and step.before is not None:
+            return self._settle(run, index, "forward", "moot", seen, "the target is gone", pending)
+        if not self.met(step, seen, step.before):
+            return self._settle(run, index, "forward", "conflict", seen, "not as it was when this was planned", pending)
+        return await self._set(run, index, "forward", seen, step.want, pending)
+
+    async def back(self, run: Run, index: int, pending: Entries) -> runs.Moved:
+        """Restore one step's own before, if what stead left is still there. Neither budget, window, tier nor pause matter."""
+        step = run.proposal.steps[index]
+        if step.undo == "none":
+            return self._settle(run, index, "undo", "failed", None, f"can't be put back: {step.undo_reason}", pending)
+        try:
+            seen = await self.look(step)
+        except SteadError as error:
+            return self._settle(run, index, "undo", "unknown", None, str(error), pending)
+        if self.met(step, seen, step.before):
+            return self._settle(run, index, "undo", "already", seen, "", pending)
+        if isinstance(seen, Absent) and step.want is not None:
+            return self._settle(run, index, "undo", "moot", seen, "the target is gone", pending)
+        if not self._ours(run, index, seen):
+            return self._settle(run, index, "undo", "conflict", seen, "not as stead left it", pending)
+        return await self._set(run, index, "undo", seen, step.before, pending)
+
+    def _ours(self, run: Run, index: int, seen: State | Absent) -> bool:
+        step = run.proposal.steps[index]
+        done = runs.outcome(run, index, "forward")
+        partly = done is None or done.outcome != "done" or runs.outcome(run, index, "undo") is not None
+        return self.met(step, seen, step.want) or (partly and between(to_record(seen), step.before, step.want))
+
+    async def _set(
+        self, run: Run, index: int, way: Way, seen: State | Absent, want: Record | None, pending: Entries
+    ) -> runs.Moved:
+        step = run.proposal.steps[index]
+        self._mark(step, way, "before_attempt")
+        run, attempt = await self._attempt(run, index, way, seen, want, pending)
+        self._mark(step, way, "after_attempt")
+        cpu_s, began = time.thread_time(), self.clock.now().mono_ms
+        error = await self._write(run, step, way, want)
+        self._mark(step, way, "after_write")
+        outcome, after, why = await self._read_back(step, want, error)
+        self._mark(step, way, "after_read")
+        cost = (time.thread_time() - cpu_s, (self.clock.now().mono_ms - began) / 1000)
+        return self._settle(run, index, way, outcome, after, why, (), attempt.id, cost)
+
+    def _mark(self, step: Step, way: Way, point: str) -> None:
+        self.mark(f"act.{step.actuator}.{way}.{point}")
+
+    async def _attempt(
+        self, run: Run, index: int, way: Way, seen: State | Absent, want: Record | None, pending: Entries
+    ) -> tuple[Run, Attempt]:
+        stamp = self.stamp()
+        attempt = Attempt(self.new_id(), run.id, index, way, to_record(seen), want, stamp.now.unix_ms)
+        unused = [approval.id for approval in run.approvals if approval.used_ms is None] if way == "forward" else []
+        run, entries = runs.attempted(run, attempt, stamp)
+        await self.commit(run, (*pending, *entries), unused)
+        return run, attempt
+
+    async def _write(self, run: Run, step: Step, way: Way, want: Record | None) -> str:
+        """Write; returns what went wrong, or nothing. Pause is looked at right before a forward write."""
+        actuator = self._actuator(step)
+        if way == "forward" and not self.may_write(run):
+            return "paused before it was written"
+        self._mark(step, way, "before_write")
+        try:
+            async with asyncio.timeout(step.duration_s):
+                await actuator.write(self.host, step.target, from_record(actuator, want))
+        except TimeoutError:
+            return f"the write took longer than {step.duration_s:g} s, so its outcome was read"
+        except Exception as error:
+            return str(error) or repr(error)
+        return ""
+
+    async def _read_back(
+        self, step: Step, want: Record | None, error: str
+    ) -> tuple[Literal["done", "failed", "unknown", "moot"], State | Absent | None, str]:
+        try:
+            after = await self.look(step)
+        except SteadError as unreadable:
+            return "unknown", None, "; ".join(filter(None, (error, str(unreadable))))
+        if self.met(step, after, want):
+            return "done", after, error
+        if isinstance(after, Absent):
+            return "moot", after, error or "the target is gone"
+        return "failed", after, error or "it was written, but reads otherwise"
+
+    def _settle(
+        self,
+        run: Run,
+        index: int,
+        way: Way,
+        outcome: Literal["done", "already", "failed", "unknown", "moot", "conflict"],
+        after: State | Absent | None,
+        error: str,
+        pending: Entries,
+        attempt_id: str = "",
+        cost: tuple[float, float] = (0.0, 0.0),
+    ) -> runs.Moved:
+        stamp = self.stamp()
+        seen = None if after is None else to_record(after)
+        receipt = Receipt(attempt_id, index, way, outcome, seen, error, stamp.now.unix_ms, *cost)
+        run, entries = runs.settled(run, receipt, stamp)
+        return run, (*pending, *entries)
+
+    async def settle_interrupted(self, run: Run) -> runs.Moved:
+        """After a crash: read what the attempt without a receipt left, and settle it. Writes nothing. No attempt: no entries."""
+        attempt = runs.unsettled(run)
+        if attempt is None:
+            return run, ()
+        step, index, way = run.proposal.steps[attempt.step], attempt.step, attempt.direction
+        try:
+            seen = await self.look(step)
+        except SteadError as error:
+            return self._settle(run, index, way, "unknown", None, str(error), (), attempt.id)
+        if self.met(step, seen, attempt.want):
+            return self._settle(run, index, way, "done", seen, "", (), attempt.id)
+        if isinstance(seen, Absent):
+            return self._settle(run, index, way, "moot", seen, "the target is gone", (), attempt.id)
+        if self.met(step, seen, attempt.before) or between(to_record(seen), attempt.before, attempt.want):
+            return self._settle(run, index, way, "failed", seen, runs.INTERRUPTED, (), attempt.id)
+        return self._settle(run, index, way, "conflict", seen, "not as stead left it", (), attempt.id)
