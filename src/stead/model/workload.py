@@ -72,6 +72,10 @@ class WorkloadStatus(msgspec.Struct, frozen=True):
     arrival_per_s: float | None = None
     service_s: float | None = None
     latency_p95_ms: float | None = None
+    min_workers: int = 1
+    max_workers: int = 8
+    replace_s: float = 9.0  # the longest that replacing one worker may take
+    reason: str = ""  # what is wrong with its workers, in words
 
     @property
     def running(self) -> int:

@@ -1,0 +1,1 @@
+"""Work that stead runs itself: drivers that the `service` and `workload` actuators and the workload probe share."""
