@@ -6,6 +6,7 @@ found here, before anything runs, as one sentence.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -136,7 +137,12 @@ def prepare(paths: Paths) -> None:
             raise SteadError(f"can't make the directory: {error.strerror}", path, fix, code="state.unwritable") from error
 
 
-def secret_file(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> str:
+def new_key() -> str:
+    """A fresh hub key, in the form that the hub expects: 32 random bytes in base32."""
+    return base64.b32encode(secrets.token_bytes(32)).decode().rstrip("=").lower()
+
+
+def secret_file(path: Path, make: Callable[[], str] = new_key) -> str:
     """Read a 0600 secret, or make it once."""
     try:
         if path.exists():
