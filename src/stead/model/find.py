@@ -50,3 +50,4 @@ class Observation(msgspec.Struct, frozen=True):
     band: Band
     at_ms: int
     reason: str = ""
+    labels: dict[str, str] = {}  # e.g. {"process": "sh", "pid": "4711"}

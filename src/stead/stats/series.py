@@ -1,0 +1,189 @@
+"""The series in memory: latest values, evaluation intervals, five-minute windows, and a short full-rate memory.
+
+On the hot path: a sample costs one look-up and one append. All arithmetic happens when an interval ends, over the
+whole interval at once. A catalogued metric is evaluated every `recommended_interval_seconds` by its `aggregation`; one
+with an interval of a second or less is evaluated in the tick of its sample. Subjects that vanish are dropped after two
+intervals without a sample, and their last observation says so; the number of series is bounded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from stead.model.catalog import Catalog
+from stead.model.find import Observation
+from stead.model.messages import MetricView
+from stead.model.observe import Fact, MetricSpec, MetricsSnapshot, Now, Sample
+from stead.stats.track import GONE, NO_DATA, PROCESS, Track, make_track
+
+MAX_SERIES: Final = 4000
+KEEP_MS: Final = 900_000  # of full-rate memory
+_HUGE: Final = sys.float_info.max
+
+
+class Series:
+    """All series of one host. `dropped` counts samples refused because there are too many series."""
+
+    def __init__(
+        self, metrics: Mapping[str, MetricSpec], catalog: Catalog, *, snapshot_s: float = 300.0, capacity: int = MAX_SERIES
+    ) -> None:
+        self.metrics = metrics
+        self.catalog = catalog
+        self.dropped = 0
+        self._snapshot_ms = max(int(snapshot_s * 1000), 1)
+        self._capacity = capacity
+        self._tracks: dict[tuple[str, str], Track] = {}
+        self._watched: set[tuple[str, str]] = set()
+        self._predicted = {one.predict.metric for one in catalog.playbooks.values() if one.predict}
+        self._labels: dict[str, dict[str, str]] = {}
+        self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
+        self._closing: list[MetricsSnapshot] = []  # of subjects that vanished in this window
+        self._window_ms: int | None = None  # when the present window began, Unix
+
+    def add(self, samples: Iterable[Sample], now: Now) -> None:
+        """Take in one tick's samples. A value that is not a finite number becomes unknown."""
+        tracks, mono_ms, unix_ms = self._tracks, now.mono_ms, now.unix_ms
+        if self._window_ms is None:
+            self._window_ms = unix_ms
+        for sample in samples:
+            track = tracks.get((sample.metric, sample.subject)) or self._open(sample, now)
+            if track is None:
+                self.dropped += 1
+                continue
+            value = sample.value
+            if value is not None and not -_HUGE <= value <= _HUGE:
+                sample, value = Sample(sample.metric, sample.subject, None, "not a finite number"), None
+            track.last = sample
+            track.at_ms = unix_ms
+            if mono_ms > track.seen_ms:
+                track.spacing_ms = mono_ms - track.seen_ms
+                track.seen_ms = mono_ms
+            if value is None:
+                track.unknown += 1
+            elif track.kept:
+                track.values.append(value)
+                if track.ring is not None:
+                    track.ring.add(mono_ms, value)
+
+    def add_facts(self, facts: Iterable[Fact]) -> None:
+        """Remember what processes are called: facts of `process:…` subjects become labels of their observations."""
+        for fact in facts:
+            if fact.subject.startswith(PROCESS) and fact.value is not None:
+                known = self._labels.get(fact.subject)
+                if known is None:
+                    known = self._labels[fact.subject] = {"pid": fact.subject[len(PROCESS) :].partition("@")[0]}
+                known[fact.name.removeprefix("process.")] = str(fact.value)
+        if len(self._labels) > len(self._tracks) + 64:
+            self._forget_labels()
+
+    def latest(self, metric: str, subject: str) -> Sample | None:
+        """The newest sample, None when there has been none (or its subject has vanished)."""
+        track = self._tracks.get((metric, subject))
+        return track.last if track else None
+
+    def value(self, metric: str, subject: str) -> float | None:
+        """The newest value, None when unknown. Fits `protocols.Latest`."""
+        track = self._tracks.get((metric, subject))
+        return track.last.value if track else None
+
+    def views(self, keep: Callable[[str, str], bool] = lambda metric, subject: True) -> list[MetricView]:
+        """Every series as it is now, or those (metric, subject) that `keep` chooses."""
+        return [track.view() for key, track in self._tracks.items() if keep(*key)]
+
+    def watch(self, metric: str, subject: str) -> None:
+        """Keep this series at full rate for 15 minutes from now on, for `mean`."""
+        self._watched.add((metric, subject))
+        track = self._tracks.get((metric, subject))
+        if track is not None:
+            track.remember(KEEP_MS)
+
+    def mean(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> float | None:
+        """The mean of the known values from one time to another (both included), of the last 15 minutes at most.
+
+        None when no value is known there, or the series is neither watched nor named by a playbook's prediction.
+        """
+        track = self._tracks.get((metric, subject))
+        return track.ring.mean(from_mono_ms, to_mono_ms) if track and track.ring else None
+
+    def readings(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> list[float]:
+        """The known values from one time to another (both included), oldest first: what `mean` is the mean of."""
+        track = self._tracks.get((metric, subject))
+        return track.ring.between(from_mono_ms, to_mono_ms) if track and track.ring else []
+
+    def observations(self, now: Now) -> list[Observation]:
+        """What the intervals that just ended came to. Call once a tick, after `add`."""
+        found: list[Observation] = []
+        vanished: list[tuple[str, str]] = []
+        for key, track in self._tracks.items():
+            if now.mono_ms < track.due_ms:
+                continue
+            if track.stale(now.mono_ms):
+                vanished.append(key)
+                continue
+            if track.values or track.unknown:
+                if track.last.value is not None:
+                    self._fresh[track.metric] = now.mono_ms
+                observed = track.evaluate(now)
+                if observed is not None:
+                    found.append(self._labelled(observed))
+            track.schedule(now.mono_ms)
+        found += [self._drop(key, now) for key in vanished if key in self._tracks]
+        return [one for one in found if self.catalog.metrics.get(one.metric)]
+
+    def close_window(self, now: Now) -> list[MetricsSnapshot]:
+        """The snapshots of the window that ended, [] while it runs. Windows end at wall-clock multiples of `snapshot_s`."""
+        begun = self._window_ms
+        if begun is None or now.unix_ms // self._snapshot_ms == begun // self._snapshot_ms:
+            return []
+        end_ms = (begun // self._snapshot_ms + 1) * self._snapshot_ms
+        if now.unix_ms < begun:
+            end_ms = begun + 1  # the wall clock was set back: what there is belongs before the step
+        snapshots = self._closing
+        self._closing = []
+        for track in self._tracks.values():
+            snapshot = track.close(begun, end_ms, now.mono_ms)
+            if snapshot is not None:
+                snapshots.append(snapshot)
+        self._window_ms = (
+            max(end_ms, now.unix_ms // self._snapshot_ms * self._snapshot_ms) if now.unix_ms >= begun else now.unix_ms
+        )
+        return snapshots
+
+    def __len__(self) -> int:
+        """How many series there are."""
+        return len(self._tracks)
+
+    def _open(self, sample: Sample, now: Now) -> Track | None:
+        if len(self._tracks) >= self._capacity:
+            return None
+        entry, spec = self.catalog.metrics.get(sample.metric), self.metrics.get(sample.metric)
+        track = make_track(sample, entry, spec, now)
+        key = (sample.metric, sample.subject)
+        if key in self._watched or sample.metric in self._predicted:
+            track.remember(KEEP_MS)
+        self._tracks[key] = track
+        return track
+
+    def _drop(self, key: tuple[str, str], now: Now) -> Observation:
+        """Forget a subject. Where others of its metric still report, it is gone; else its source fell silent."""
+        track = self._tracks.pop(key)
+        alive = now.mono_ms - self._fresh.get(track.metric, -sys.maxsize) <= track.patience_ms
+        observed = self._labelled(track.ended(now, GONE if alive else NO_DATA))
+        snapshot = track.close(self._window_ms or now.unix_ms, now.unix_ms, now.mono_ms)
+        if snapshot is not None and len(self._closing) < self._capacity:
+            self._closing.append(snapshot)
+        return observed
+
+    def _labelled(self, observed: Observation) -> Observation:
+        labels = self._labels.get(observed.subject)
+        if labels is None:
+            return observed
+        return Observation(
+            observed.metric, observed.subject, observed.value, observed.band, observed.at_ms, observed.reason, dict(labels)
+        )
+
+    def _forget_labels(self) -> None:
+        live = {subject for _, subject in self._tracks}
+        self._labels = {subject: labels for subject, labels in self._labels.items() if subject in live}
