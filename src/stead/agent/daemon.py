@@ -83,7 +83,7 @@ async def restore(wired: Wired) -> None:
     """Put back what only a lease holds, then end: for the service manager, after the agent stopped."""
     now = wired.clock.now()
     await wired.road.start(now)
-    await wired.road.restore_leases(now)
+    await wired.road.restore_leases()
     await wired.road.stop(wired.clock.now())
 
 

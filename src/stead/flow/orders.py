@@ -1,0 +1,170 @@
+"""What people ask for: approvals, denials, undo, cancel, pause, mode. Each becomes a move on the one road.
+
+Whoever asks is recorded with what they did. An order that can't be carried out is refused with what to do instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from stead.flow import runs
+from stead.flow.pipeline import Road
+from stead.flow.propose import BoundSetting, Wish
+from stead.flow.record import autonomy_changed, policy_checked
+from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
+from stead.model.change import Hold, Run, Target
+from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, SteadError
+from stead.model.policy import Actor, Approval
+
+SET_AUTONOMY: Final = "set-autonomy"
+SETTLE_S: Final = 20.0
+
+
+class Orders:
+    """People's side of one road."""
+
+    def __init__(self, road: Road) -> None:
+        self.road = road
+
+    def find(self, prefix: str) -> Run:
+        """A run by its id or a unique part of it. Raises SteadError when there is none, or more than one."""
+        known = self.road.runs.get(prefix) or self.road.place.ledger.run(prefix)
+        if known is None:
+            raise SteadError(
+                f"no run or proposal {prefix!r}", "ledger", "see `stead proposals` and `stead runs` for ids", code="run.unknown"
+            )
+        return self.road.runs.get(known.id, known)
+
+    async def approve(self, prefix: str, plan_hash: str, person: Actor, latest: bool = False) -> Run:
+        """One person's yes to the plan with this hash; with enough of them it begins to act."""
+        run, now = self.find(prefix), self.road.place.clock.now()
+        if run.state == "advised":
+            mode = self.road.autonomy().mode
+            fix = "say `stead mode act` first; the proposal is then made anew"
+            raise SteadError(
+                f"in mode {mode} nothing is changed, so there is nothing to approve",
+                f"run {run.id}",
+                fix,
+                exit_code=EXIT_APPROVAL,
+            )
+        if not plan_hash and not latest:
+            raise SteadError(
+                "an approval must name the plan that was seen", f"run {run.id}", "give its hash", exit_code=EXIT_APPROVAL
+            )
+        valid_ms = now.unix_ms + round(self.road.policy.approval_valid_s * 1000)
+        seen = plan_hash or run.proposal.plan_hash
+        approval = Approval(self.road.place.new_id(), run.id, seen, person, now.unix_ms, valid_ms)
+        stamp = self.road.stamp(now)
+        moved, entries = runs.approve(run, approval, self.road.policy, stamp)
+        await self.road.keep(moved, entries, now, approvals=(moved.approvals[-1],))
+        if moved.state != "approved":
+            return moved
+        refused = self._refused_now(moved)
+        if refused:
+            again = policy_checked(moved.id, "deny", (refused,), self.road.policy.version, stamp, moved.cause)
+            await self.road.place.ledger.commit([again])
+            raise SteadError(
+                f"approved, but not begun: {refused}", f"run {run.id}", "it begins when that has passed", exit_code=EXIT_PAUSED
+            )
+        self.road.drive(moved)
+        return moved
+
+    def _refused_now(self, run: Run) -> str:
+        return "stead is paused" if self.road.autonomy().paused and not run.proposal.lowers else ""
+
+    async def deny(self, prefix: str, reason: str, person: Actor) -> Run:
+        """A person's no."""
+        run, now = self.find(prefix), self.road.place.clock.now()
+        moved, entries = runs.deny(run, person, reason, self.road.stamp(now))
+        return await self.road.keep(moved, entries, now)
+
+    async def cancel(self, prefix: str, person: Actor) -> Run:
+        """Stop a run: at once while it waits, between its steps when it acts."""
+        run, now = self.find(prefix), self.road.place.clock.now()
+        if run.state == "acting":
+            self.road.place.hands.cancel(run.id)
+            return await self._settled(run)
+        moved, entries = runs.cancel(run, person, self.road.stamp(now))
+        return await self.road.keep(moved, entries, now)
+
+    async def undo(self, prefix: str, person: Actor) -> Run:
+        """Put a run's own before back, and hold its playbook off that target until the finding clears or a person lifts it."""
+        run = self.find(self._latest() if prefix == "latest" else prefix)
+        if run.state not in runs.UNDOABLE:
+            what = f"a run that is {run.state} has nothing to put back"
+            raise SteadError(
+                what, f"run {run.id}", "`stead runs` shows what is held or kept", code="run.impossible", exit_code=EXIT_FAILURE
+            )
+        now = self.road.place.clock.now()
+        holds = [
+            Hold(run.proposal.playbook, target.key, run.proposal.finding_id, person, now.unix_ms)
+            for target in dict.fromkeys(step.target.key for step in run.proposal.steps)
+            for target in [next(s.target for s in run.proposal.steps if s.target.key == target)]
+        ]
+        await self.road.place.ledger.commit([], holds=holds)
+        self.road.holds = [
+            h for h in self.road.holds if (h.playbook, h.target) not in {(n.playbook, n.target) for n in holds}
+        ] + holds
+        moved = await self.road.place.hands.undo(run, "person", person)
+        self.road.learn(moved)
+        return moved
+
+    def _latest(self) -> str:
+        live = [run for run in self.road.runs.values() if run.state in runs.UNDOABLE]
+        kept = [run for run in self.road.place.ledger.runs("runs", 50) if run.state in runs.UNDOABLE]
+        if not live and not kept:
+            raise SteadError("nothing is held or kept", "runs", "there is nothing to undo", code="run.impossible")
+        return max((*live, *kept), key=lambda run: run.updated_ms).id
+
+    async def lift(self, playbook: str, target: str) -> None:
+        """Let a playbook act on a target again. `target` may be its short form ("process:4711")."""
+        found = [
+            h for h in self.road.holds if h.playbook == playbook and (h.target == target or h.target.split(" ")[0] == target)
+        ]
+        if not found:
+            raise SteadError(f"no hold of {playbook} on {target}", "holds", "see `stead holds`", code="hold.unknown")
+        await self.road.place.ledger.commit([], drop_holds=[(hold.playbook, hold.target) for hold in found])
+        self.road.holds = [hold for hold in self.road.holds if hold not in found]
+
+    async def pause(self, reason: str, person: Actor) -> None:
+        """Stop all forward acting at once: the file comes first, whatever the ledger's health; the record follows."""
+        before = self.road.autonomy()
+        self.road.place.autonomy.pause(reason or f"by {person.id}")
+        now = self.road.place.clock.now()
+        changed = autonomy_changed(before, self.road.autonomy(), self.road.stamp(now).by(person))
+        await self.road.place.ledger.commit([changed])
+        self.road.tell("autonomy.changed", "autonomy", now, by=person)
+
+    async def autonomy(self, person: Actor, *, scope: str = "host", **want: Any) -> Run | None:
+        """A person's own order about mode, ceiling, lock or pause. Raises SteadError while it waits for a second person."""
+        state = {key: value for key, value in want.items() if value is not None}
+        if not state:
+            return None
+        definition = PlaybookDefinition(
+            playbook_id=SET_AUTONOMY,
+            title=f"{person.id} sets " + ", ".join(f"{key} {value}" for key, value in state.items()),
+            risk="low",
+            tier=1,
+            verify=Verify(window_s=0.0, good_readings=0),
+            confidence=1.0,
+        )
+        setting = BoundSetting(SettingTemplate("autonomy", state, f"autonomy:{scope}"), Target("autonomy", scope))
+        wish = Wish(definition, None, person, (setting,), scope=scope)
+        run = await self.road.consider(wish, self.road.place.clock.now())
+        if run.state == "waiting":
+            fix = f"another person says `stead approve {run.id[:13]}`"
+            raise SteadError(
+                "; ".join(run.decision.reasons if run.decision else ()), f"run {run.id}", fix, exit_code=EXIT_APPROVAL
+            )
+        run = await self._settled(run)
+        if run.state in ("refused", "failed", "conflict", "undo_failed"):
+            raise SteadError(f"not set: {run.reason}", f"run {run.id}", "see `stead why " + run.id[:13] + "`")
+        return run
+
+    async def _settled(self, run: Run) -> Run:
+        """The run once its task is done with it."""
+        async with asyncio.timeout(SETTLE_S):
+            while self.road.is_driven(run.id):
+                await asyncio.sleep(0.01)
+        return self.find(run.id)

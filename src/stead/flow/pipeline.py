@@ -1,0 +1,378 @@
+"""The road, in the order that values take it: observe, find, propose, decide, act, verify, record.
+
+`Road.tick` is the whole of it and never waits for a run: what may act is driven by tasks of its own. Every value is in
+the ledger before the next is made from it. Lowering stead's own autonomy is decided and done before anything else of the
+same tick. What people ask for enters through `orders.py` and takes the same road.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from stead import __version__
+from stead.catalog.windows import in_window
+from stead.flow import record, runs
+from stead.flow.decide import DecideContext, decide
+from stead.flow.find import find
+from stead.flow.measure import measured, with_baseline
+from stead.flow.place import Place, Plugged
+from stead.flow.plan import plan
+from stead.flow.propose import ProposeContext, Wish, propose
+from stead.flow.record import Stamp
+from stead.flow.verify import verdict
+from stead.model.catalog import Catalog
+from stead.model.change import Hold, Run
+from stead.model.config import Config
+from stead.model.errors import SteadError
+from stead.model.find import Finding, Observation
+from stead.model.messages import Event, Station
+from stead.model.observe import Fact, MetricEvent, Now, Sample, Top
+from stead.model.policy import Autonomy, Policy
+
+HOUR_MS: Final = 3_600_000
+RECENT_RUNS: Final = 200
+STATIONS: Final = ("observe", "find", "propose", "decide", "act", "verify", "record")
+
+
+class Road:
+    """One host's road. Holds what is open now; everything durable is in the ledger."""
+
+    def __init__(
+        self,
+        plugged: Plugged,
+        place: Place,
+        series: Any,
+        catalog: Catalog,
+        policy: Policy,
+        config: Config,
+        *,
+        default_ceiling: int,
+    ) -> None:
+        self.plugged, self.place = plugged, place
+        self.series, self.catalog, self.policy, self.config = series, catalog, policy, config
+        self.default_ceiling = default_ceiling
+        self.findings: dict[str, Finding] = {}  # open, by fingerprint
+        self.runs: dict[str, Run] = {}  # not final, by id
+        self.recent: deque[Run] = deque(maxlen=RECENT_RUNS)  # final, newest last
+        self.holds: list[Hold] = []
+        self.top: Top | None = None
+        self.ticks = 0
+        self.failure = ""
+        self._facts: dict[tuple[str, str], Fact] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._driven: set[str] = set()
+        self._cpu_s: deque[float] = deque(maxlen=60)
+
+    async def start(self, now: Now) -> None:
+        """Before the first tick: know what is open, and settle what a crash interrupted."""
+        ledger = self.place.ledger
+        self.findings = {finding.fingerprint: finding for finding in ledger.open_findings()}
+        self.holds = list(ledger.holds())
+        self.recent.extend(run for run in reversed(ledger.runs("all", RECENT_RUNS)) if run.final)
+        live = list(ledger.live_runs())
+        self.runs = {run.id: run for run in live}
+        await ledger.commit([record.agent_started(__version__, self.stamp(now), boot_id=self.place.host.boot_id)])
+        for moved in await self.place.hands.recover(live):
+            self.learn(moved)
+        for driver in self.plugged.drivers.values():
+            await driver.tick(now)
+
+    async def restore_leases(self) -> None:
+        """Put back everything that only a lease holds: the agent is not there to renew it."""
+        for run in list(self.runs.values()):
+            if run.state in ("verifying", "held") and run.lease_until_ms is not None:
+                self.learn(await self.place.hands.undo(run, "lease", record.AGENT))
+
+    async def stop(self, now: Now) -> None:
+        """Let runs that act come to a rest, and record the end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.place.ledger.commit([record.agent_stopped(__version__, self.stamp(now))])
+
+    # -- the road ---------------------------------------------------------------------------------------------------
+
+    async def tick(self, now: Now) -> None:
+        """Once an interval: everything that this moment asks for, in order."""
+        began_s = time.thread_time()
+        for driver in self.plugged.drivers.values():
+            await driver.tick(now)
+        observations = self.observe(now)
+        await self.find(observations, now)
+        await self.follow(now)
+        for wish in self.wishes(now):
+            await self.consider(wish, now)
+        await self.close_window(now)
+        self.ticks += 1
+        self.failure = ""
+        self._cpu_s.append(time.thread_time() - began_s)
+
+    def observe(self, now: Now) -> Sequence[Observation]:
+        """Samples and facts in; observations of the intervals that just ended out."""
+        seen = self.plugged.observer.observe(now)
+        self.top = seen.top or self.top
+        self._facts.update({(f.name, f.subject): f for f in seen.facts if f.subject == "host"})
+        self.series.add_facts(seen.facts)
+        self.series.add(seen.samples, now)
+        self.place.raw.append(now, seen.samples)
+        observations: Sequence[Observation] = self.series.observations(now)
+        self._tell_metrics(seen.samples, observations, now)
+        return observations
+
+    async def find(self, observations: Sequence[Observation], now: Now) -> None:
+        """Findings that opened, grew or cleared; holds of cleared ones fall."""
+        changed = find(self.plugged.detectors, observations, self.catalog, self.findings, now, self.place.new_id)
+        if not changed:
+            return
+        stamp = self.stamp(now)
+        entries = []
+        dropped: list[tuple[str, str]] = []
+        for finding in changed:
+            known = self.findings.get(finding.fingerprint)
+            if not finding.open:
+                entries.append(record.finding_cleared(finding, stamp))
+                dropped += [(hold.playbook, hold.target) for hold in self.holds if hold.finding_id == finding.id]
+            elif known is None or known.id != finding.id:
+                entries.append(record.finding_opened(finding, stamp))
+        await self.place.ledger.commit(entries, findings=changed, drop_holds=dropped)
+        self.holds = [hold for hold in self.holds if (hold.playbook, hold.target) not in dropped]
+        for finding in changed:
+            topic = "finding.opened" if finding.open and finding.opened_ms == now.unix_ms else "finding.changed"
+            if finding.open:
+                self.findings[finding.fingerprint] = finding
+            else:
+                self.findings.pop(finding.fingerprint, None)
+                topic = "finding.cleared"
+            self.tell(topic, finding.id, now, finding=finding)
+
+    def wishes(self, now: Now) -> list[Wish]:
+        """What playbooks want to do about the open findings; what lowers autonomy first."""
+        if self.autonomy().mode == "observe" or not self.findings:
+            return []
+        context = ProposeContext(
+            latest=self.series.value,
+            boot_id=self.place.host.boot_id,
+            holds=tuple(self.holds),
+            recent=(*self.recent, *self.runs.values()),
+            identities=self._identities(),
+            mode=self.autonomy().mode,
+            policy_version=self.policy.version,
+        )
+        return sorted(
+            propose(tuple(self.findings.values()), self.catalog, context, now), key=lambda wish: not wish.playbook.lowers
+        )
+
+    async def consider(self, wish: Wish, now: Now) -> Run:
+        """Plan a wish against the host as it is, decide, record, and let it act if it may."""
+        place = self.place
+        planned = await plan(wish, self.plugged.actuators, place.host, self.series.value, self.policy, now, place.new_id)
+        proposal = with_baseline(msgspec.structs.replace(planned, catalog_version=self.catalog.version), self.series, now)
+        decision = None if proposal.impossible else decide(proposal, self.policy, self.deciding(now), now)
+        run, entries = runs.start(proposal, decision, self.stamp(now).by(proposal.requester))
+        await self.keep(run, entries, now)
+        if run.state == "approved":
+            if proposal.lowers:
+                await self._drive(run)
+            else:
+                self.drive(run)
+        return self.runs.get(run.id, run)
+
+    async def follow(self, now: Now) -> None:
+        """Move the runs whose time has come: verdicts, leases, approvals that nobody used."""
+        for run in list(self.runs.values()):
+            if run.id in self._driven:
+                continue
+            late = runs.overdue(run, self.policy, now.unix_ms)
+            if late:
+                await self.keep(*runs.expire(run, late, self.stamp(now)), now)
+            elif run.state == "approved":
+                self.drive(run)
+            elif (run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0)) or run.state == "held":
+                await self._weigh(run, now)
+
+    async def close_window(self, now: Now) -> None:
+        """Every five minutes: snapshots to the store, and one leaf with their hash."""
+        snapshots = self.series.close_window(now)
+        if not snapshots:
+            return
+        self.place.raw.snapshots(snapshots, self.top)
+        start_ms, end_ms = min(s.start_ms for s in snapshots), max(s.end_ms for s in snapshots)
+        await self.place.ledger.commit([record.snapshots_taken(snapshots, start_ms, end_ms, self.stamp(now))])
+        self.tell("snapshots.taken", "host", now, snapshots=tuple(snapshots))
+
+    # -- runs -------------------------------------------------------------------------------------------------------
+
+    def drive(self, run: Run) -> None:
+        """Let a run act on a task of its own: the tick never waits for it."""
+        self._driven.add(run.id)
+        task = asyncio.get_running_loop().create_task(self._drive(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drive(self, run: Run) -> None:
+        self._driven.add(run.id)
+        try:
+            moved = await self.place.hands.run(run)
+            self.learn(moved)
+        except SteadError as error:
+            self._defect("a run could not go on", run, str(error))
+        except Exception as error:
+            self._defect("a run failed", run, f"{type(error).__name__}: {error}")
+        finally:
+            self._driven.discard(run.id)
+
+    async def _weigh(self, run: Run, now: Now) -> None:
+        """A run under its window or lease: still held? helped? renewed, or put back."""
+        if run.state == "held":
+            if now.unix_ms < (run.lease_until_ms or 0) - self._renew_ms(run):
+                return
+            helped = run.verdict is not None and run.verdict.result == "helped"
+            if helped and self._still_wanted(run) and run.lease_until_ms is not None:
+                lease_s = min(step.lease_s for step in run.proposal.steps if step.lease_s is not None)
+                await self.keep(*runs.renewed(run, now.unix_ms + round(lease_s * 1000), self.stamp(now)), now)
+            elif now.unix_ms >= (run.lease_until_ms or 0):
+                self.put_back(run, "lease")
+            return
+        if await self.place.hands.is_gone(run):
+            self.learn(await self.place.hands.moot(run))
+            return
+        before, after, good = measured(run, self.series, now)
+        judged = verdict(run, await self.place.hands.check(run), before, after, good, now)
+        moved = await self.keep(*runs.verified(run, judged, self.stamp(now)), now)
+        if moved.state == "undoing":
+            self.put_back(moved, judged.result)
+
+    def put_back(self, run: Run, reason: str) -> None:
+        """Undo on a task of its own."""
+        self._driven.add(run.id)
+        task = asyncio.get_running_loop().create_task(self._put_back(run, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _put_back(self, run: Run, reason: str) -> None:
+        try:
+            moved = await self.place.hands.undo(run, reason, record.AGENT)
+            self.learn(moved)
+        except SteadError as error:
+            self._defect("an undo could not go on", run, str(error))
+        except Exception as error:
+            self._defect("an undo failed", run, f"{type(error).__name__}: {error}")
+        finally:
+            self._driven.discard(run.id)
+
+    def _renew_ms(self, run: Run) -> int:
+        leases = [step.lease_s for step in run.proposal.steps if step.lease_s is not None]
+        return round(min(leases) * 250) if leases else 0
+
+    def _still_wanted(self, run: Run) -> bool:
+        return any(finding.id == run.proposal.finding_id for finding in self.findings.values())
+
+    async def keep(self, run: Run, entries: Sequence[Any], now: Now, **more: Any) -> Run:
+        """Record a run's move, then know it."""
+        await self.place.ledger.commit(entries, runs=(run,), **more)
+        self.learn(run)
+        self.tell(f"run.{run.state}", run.id, now, run=run)
+        return run
+
+    def learn(self, run: Run) -> None:
+        """Know a run's newest state, which is in the ledger already."""
+        if run.final:
+            self.runs.pop(run.id, None)
+            self.recent.append(run)
+        else:
+            self.runs[run.id] = run
+        self.place.moved()
+
+    # -- what decisions need ----------------------------------------------------------------------------------------
+
+    def autonomy(self) -> Autonomy:
+        """Mode, ceilings, lock and pause as they are now."""
+        return self.place.autonomy.read()
+
+    def pause_reason(self) -> str:
+        """Why it is paused."""
+        return self.place.autonomy.pause_reason()
+
+    def deciding(self, now: Now) -> DecideContext:
+        """The present state that policy is applied to."""
+        return DecideContext(
+            autonomy=self.autonomy(),
+            default_ceiling=self.default_ceiling,
+            actions_last_hour=self.place.ledger.actions_since(now.unix_ms - HOUR_MS),
+            active_runs=sum(1 for run in self.runs.values() if run.state in ("acting", "undoing")),
+            os=self.place.host.system,
+            labels=self.config.agent.labels,
+            in_window=in_window,
+            own=self.place.own(),
+        )
+
+    def _identities(self) -> dict[str, dict[str, str]]:
+        """Workload name → its identity, for subjects that carry none."""
+        found = {}
+        for kind, driver in self.plugged.drivers.items():
+            for name in driver.names():
+                status = driver.status(name)
+                if status is not None:
+                    found[f"workload:{name}"] = {"id": status.id, "driver": kind}
+        return found
+
+    def is_driven(self, run_id: str) -> bool:
+        """Is a task at work on this run?"""
+        return run_id in self._driven
+
+    def waiting(self) -> int:
+        """Proposals that wait for a person."""
+        return sum(1 for run in self.runs.values() if run.state == "waiting")
+
+    def facts(self) -> tuple[Fact, ...]:
+        """What is known of the host itself."""
+        return tuple(self._facts.values())
+
+    def stamp(self, now: Now) -> Stamp:
+        """Where, when and by whom: by stead itself unless said otherwise."""
+        return Stamp(self.place.name, now, self.place.new_id)
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    def tell(self, topic: str, subject: str, now: Now, **what: Any) -> None:
+        """A copy to the bus."""
+        if self.place.bus.wants(topic):
+            self.place.bus.publish(Event(topic, subject, now.unix_ms, 0, **what))
+
+    def _tell_metrics(self, samples: Sequence[Sample], observations: Sequence[Observation], now: Now) -> None:
+        for one in observations:
+            topic = f"metrics.{one.metric}"
+            if self.place.bus.wants(topic):
+                entry = self.catalog.metrics.get(one.metric)
+                event = MetricEvent(
+                    one.metric, one.value, entry.unit if entry else "", one.subject, one.band, one.at_ms, one.reason
+                )
+                self.tell(topic, one.subject, now, metrics=(event,))
+        if self.place.bus.wants("samples"):
+            events = tuple(MetricEvent(s.metric, s.value, "", s.subject, "unknown", now.unix_ms, s.reason) for s in samples)
+            self.tell("samples", "host", now, metrics=events, top=self.top)
+
+    def note_failure(self, why: str) -> None:
+        """A tick failed: shown as the record station's or the road's health until one succeeds."""
+        self.failure = why
+
+    def _defect(self, what: str, run: Run, why: str) -> None:
+        self.place.log.error(what, run=run.id, why=why)
+        self.failure = f"{what}: {why}"
+
+    def tick_cpu_ms(self) -> float | None:
+        """Mean CPU of the last minute's ticks."""
+        return 1000 * sum(self._cpu_s) / len(self._cpu_s) if self._cpu_s else None
+
+    def stations(self) -> tuple[Station, ...]:
+        """Each probe's health, then each station's."""
+        probes = tuple(
+            Station(f"probe {n}", None if e is None else not e, e or "") for n, e in self.plugged.observer.health().items()
+        )
+        running = bool(self.ticks) and not self.failure
+        return (*(Station(name, running if self.ticks else None, self.failure) for name in STATIONS), *probes)
