@@ -1,0 +1,97 @@
+"""`stead catalog validate` and `stead config check`: is what people wrote right? Needs no agent, changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from stead.cli.table import printable, styled
+from stead.cli.verb import Session, examples, options
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Problem
+
+VALIDATE = examples(
+    ("stead catalog validate", "the shipped catalogue with the configured overlay"),
+    ("stead catalog validate ./catalog", "a directory (or file) of your own"),
+)
+CATALOG = examples(
+    ("stead catalog validate ./catalog", "name every mistake with file, line and key"),
+)
+CHECK = examples(
+    ("stead config check", "what stead would read now, environment included"),
+    ("stead config check ./stead.yaml", "one file, before it is installed"),
+)
+CONFIG = examples(
+    ("stead config check ./stead.yaml", "name every mistake with file and line"),
+)
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a check found: `ok` when nothing is wrong; notes are problems with exit code 0."""
+
+    ok: bool
+    checked: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+@click.group(epilog=CATALOG)
+def catalog() -> None:
+    """Check a catalogue of metrics and playbooks."""
+
+
+@catalog.command(epilog=VALIDATE)
+@click.argument("directory", required=False, metavar="[DIR]", type=click.Path(exists=True))
+@options
+def validate(session: Session, directory: str | None) -> int:
+    """Check metrics.yaml, playbooks.yaml and policy.yaml of DIR: keys, units, bands, ids, references."""
+    from stead.catalog import validate as problems_of
+
+    return _report(session, checked_of((directory or _shipped(),), problems_of(directory or _shipped())), EXIT_FAILURE)
+
+
+@click.group(epilog=CONFIG)
+def config() -> None:
+    """Check the configuration."""
+
+
+@config.command(epilog=CHECK)
+@click.argument("file", required=False, metavar="[FILE]", type=click.Path(exists=True, dir_okay=False))
+@options
+def check(session: Session, file: str | None) -> int:
+    """Check FILE, or what stead would read now: /etc/stead/stead.yaml, conf.d, STEAD_CONFIG and STEAD_<SECTION>__<KEY>."""
+    from stead.config import check_config, sources
+
+    files = (file,) if file is not None else tuple(sources(None, os.environ))
+    return _report(session, checked_of(files, check_config(None if file is None else [file])), EXIT_USAGE)
+
+
+def checked_of(checked: Sequence[str], problems: Sequence[Problem]) -> Checked:
+    """The result of a check; a problem with exit code 0 is only a note."""
+    return Checked(all(one.exit_code == EXIT_OK for one in problems), tuple(checked), tuple(problems))
+
+
+def _report(session: Session, found: Checked, bad: int) -> int:
+    """Print the result; give the exit code."""
+    session.show(found, lambda: checked_lines(found))
+    return EXIT_OK if found.ok else bad
+
+
+def checked_lines(found: Checked) -> list[str]:
+    """One line a problem, then the sum."""
+    lines = []
+    for one in found.problems:
+        note = one.exit_code == EXIT_OK
+        lines.append(f"{styled('note' if note else 'wrong', 'warning' if note else 'critical')}  {printable(str(one))}")
+    what = ", ".join(found.checked) or "the defaults (no file, nothing in the environment)"
+    wrong = sum(one.exit_code != EXIT_OK for one in found.problems)
+    return [*lines, f"{what}: {'right' if found.ok else f'{wrong} wrong'}"]
+
+
+def _shipped() -> str:
+    """The catalogue that comes with stead."""
+    import stead.catalog
+
+    return str(Path(stead.catalog.__file__ or "").parent)
