@@ -15,14 +15,13 @@ from stead.model.policy import Actor
 from stead.model.workload import WorkloadStatus
 
 PAGE: Final = 500
-WAITING: Final = ("waiting", "advised", "refused", "unsupported", "expired", "denied")
 
 
 class Answers:
     """One method an order or question; `answer` finds it by the request's type."""
 
     def __init__(self, wired: Wired, started_ms: int) -> None:
-        self.wired, self.road = wired, wired.road
+        self.wired, self.road, self.orders = wired, wired.road, wired.orders
         self.started_ms = started_ms
         self._table: dict[type[Any], Callable[[Any, Actor], Awaitable[m.ReplyBody]]] = {
             m.GetStatus: self._status,
@@ -104,7 +103,7 @@ class Answers:
         return m.RunList(tuple(self.wired.ledger.runs(body.which, min(body.limit, PAGE))))
 
     async def _run(self, body: m.GetRun, _: Actor) -> m.ReplyBody:
-        return m.RunList((self.road.find_run(body.id),))
+        return m.RunList((self.orders.find(body.id),))
 
     async def _holds(self, _: m.ListHolds, __: Actor) -> m.ReplyBody:
         return m.HoldList(tuple(self.road.holds))
@@ -117,31 +116,31 @@ class Answers:
         return explain(body.thing, self.wired.ledger)
 
     async def _approve(self, body: m.Approve, person: Actor) -> m.ReplyBody:
-        return m.RunList((await self.road.approve(body.id, body.plan_hash, person),))
+        return m.RunList((await self.orders.approve(body.id, body.plan_hash, person, body.latest),))
 
     async def _deny(self, body: m.Deny, person: Actor) -> m.ReplyBody:
-        return m.RunList((await self.road.deny(body.id, body.reason, person),))
+        return m.RunList((await self.orders.deny(body.id, body.reason, person),))
 
     async def _undo(self, body: m.Undo, person: Actor) -> m.ReplyBody:
-        return m.RunList((await self.road.undo(body.id, person),))
+        return m.RunList((await self.orders.undo(body.id, person),))
 
     async def _cancel(self, body: m.Cancel, person: Actor) -> m.ReplyBody:
-        return m.RunList((await self.road.cancel(body.id, person),))
+        return m.RunList((await self.orders.cancel(body.id, person),))
 
-    async def _lift(self, body: m.Lift, person: Actor) -> m.ReplyBody:
-        await self.road.lift(body.playbook, body.target, person)
+    async def _lift(self, body: m.Lift, _: Actor) -> m.ReplyBody:
+        await self.orders.lift(body.playbook, body.target)
         return m.HoldList(tuple(self.road.holds))
 
     async def _pause(self, body: m.Pause, person: Actor) -> m.ReplyBody:
-        await self.road.pause(body.reason, person)
+        await self.orders.pause(body.reason, person)
         return self.status()
 
     async def _resume(self, _: m.Resume, person: Actor) -> m.ReplyBody:
-        await self.road.order_autonomy(person, paused=False)
+        await self.orders.autonomy(person, paused=False)
         return self.status()
 
     async def _autonomy(self, body: m.SetAutonomy, person: Actor) -> m.ReplyBody:
-        await self.road.order_autonomy(person, mode=body.mode, ceiling=body.ceiling, scope=body.scope, locked=body.locked)
+        await self.orders.autonomy(person, mode=body.mode, ceiling=body.ceiling, scope=body.scope, locked=body.locked)
         return self.status()
 
 

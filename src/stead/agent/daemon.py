@@ -28,7 +28,9 @@ async def serve(wired: Wired, *, ready: asyncio.Event | None = None) -> None:
     """Run until cancelled."""
     now = wired.clock.now()
     answers = Answers(wired, now.unix_ms)
-    door = Doorkeeper(wired.paths.socket, answers.answer, wired.bus, wired.hub_key, wired.config.agent.admins, wired.ours)
+    door = Doorkeeper(
+        wired.paths.socket, answers.answer, wired.bus, wired.hub_key, wired.config.agent.admins, wired.ours, wired.hubs
+    )
     supervisor = Supervisor(os.environ)
     try:
         await wired.road.start(wired.clock.now())

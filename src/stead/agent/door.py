@@ -56,11 +56,13 @@ class Doorkeeper:
         hub_key: str,
         admins: tuple[int, ...],
         ours: Callable[[int], bool],
+        hubs: set[int],
     ) -> None:
         self.path, self.answer, self.bus = Path(path), answer, bus
         self.hub_key = hub_key
         self.people = {0, os.geteuid(), *admins}
         self.ours = ours  # was this pid started by a workload or a run of ours?
+        self.hubs = hubs  # pids that proved themselves as our hub
         self.server: asyncio.Server | None = None
         self.connections: set[asyncio.StreamWriter] = set()
 
@@ -115,6 +117,7 @@ class Doorkeeper:
             for task in listening:
                 task.cancel()
             self.connections.discard(writer)
+            self.hubs.discard(peer.pid)
             writer.close()
 
     async def _one(self, line: bytes, peer: Peer, writer: asyncio.StreamWriter, listening: list[asyncio.Task[None]]) -> None:
@@ -124,6 +127,7 @@ class Doorkeeper:
             self._admit(body, peer)
             if isinstance(body, m.Hello):
                 peer.hub = True
+                self.hubs.add(peer.pid)
                 reply: m.ReplyBody = m.Done()
             elif isinstance(body, m.Subscribe):
                 listening.append(asyncio.create_task(self._tell(writer, body.topics)))

@@ -25,7 +25,7 @@ class RoadProbe:
     interval_s = 1.0
     timeout_s = 1.0
     blocking = False
-    metrics = (
+    metrics: tuple[MetricSpec, ...] = (
         MetricSpec("autonomy.plan_success_rate", "percent", "runs whose effect was verified, of those that finished", "avg"),
         MetricSpec("autonomy.approvals_pending", "count", "proposals that wait for a person", "max"),
         MetricSpec("autonomy.autonomy_ratio", "percent", "runs that stead decided alone, of all that acted", "avg"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,16 @@ from stead.agent.series_store import SeriesStore
 from stead.catalog import load_catalog, load_policy
 from stead.flow.act import Hands
 from stead.flow.observe import Observer
-from stead.flow.pipeline import Place, Plugged, Road
+from stead.flow.orders import Orders
+from stead.flow.pipeline import Road
+from stead.flow.place import Place, Plugged
+from stead.flow.record import uuid7
 from stead.host import LocalHost, SystemClock
 from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
 from stead.model.policy import PROFILE_CEILINGS, Autonomy
+from stead.protocols import Probe
 from stead.stats.series import Series
 from stead.workloads.process import ProcessWorkloads
 
@@ -47,12 +52,21 @@ class Wired:
         self.broken: dict[str, str] = {}
         self.drivers: dict[str, Any] = {}
         self.road: Road
+        self.orders: Orders
+        self.hubs: set[int] = set()  # pids that proved themselves as our hub
         self.ledger: LedgerStore
         self.raw: RawWriter
 
     def ours(self, pid: int) -> bool:
         """Was this process started by one of our workloads?"""
         return any(driver.owns(pid) for driver in self.drivers.values())
+
+    def own(self) -> dict[str, str]:
+        """Stead's own processes, which nothing may touch: pid → what it is."""
+        ours = {str(os.getpid()): "stead's agent", **{str(pid): "stead's hub" for pid in self.hubs}}
+        if "STEAD_UP_PID" in os.environ:
+            ours[os.environ["STEAD_UP_PID"]] = "stead up"
+        return ours
 
     async def query(self, body: QuerySeries) -> SeriesAnswer:
         """One series over a range."""
@@ -82,7 +96,7 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
-    probes = [*loaded(wired, "stead.probes", offered).values()]
+    probes: list[Probe] = [*loaded(wired, "stead.probes", offered).values()]
     road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
     series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s)
@@ -95,13 +109,25 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
         clock=clock,
         policy=policy,
         paused=autonomy.paused,
-        latest=series.latest_value,
+        latest=series.value,
         mark=mark_from(environ),
+        new_id=new_id,
     )
     wired.road = Road(
         Plugged(observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers),
         Place(
-            host, wired.host_name, clock, wired.ledger, wired.bus, hands, autonomy, wired.raw, wired.log, road_probe.note_change
+            host=host,
+            name=wired.host_name,
+            clock=clock,
+            ledger=wired.ledger,
+            bus=wired.bus,
+            hands=hands,
+            autonomy=autonomy,
+            raw=wired.raw,
+            log=wired.log,
+            moved=road_probe.note_change,
+            new_id=new_id,
+            own=wired.own,
         ),
         series,
         catalog,
@@ -109,7 +135,13 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
         config,
         default_ceiling=PROFILE_CEILINGS[config.safety.profile],
     )
+    wired.orders = Orders(wired.road)
     return wired
+
+
+def new_id() -> str:
+    """A fresh time-ordered id."""
+    return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
 
 
 def first(config: Config, mode: str | None) -> Autonomy:

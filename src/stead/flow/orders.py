@@ -97,11 +97,8 @@ class Orders:
                 what, f"run {run.id}", "`stead runs` shows what is held or kept", code="run.impossible", exit_code=EXIT_FAILURE
             )
         now = self.road.place.clock.now()
-        holds = [
-            Hold(run.proposal.playbook, target.key, run.proposal.finding_id, person, now.unix_ms)
-            for target in dict.fromkeys(step.target.key for step in run.proposal.steps)
-            for target in [next(s.target for s in run.proposal.steps if s.target.key == target)]
-        ]
+        keys = dict.fromkeys(step.target.key for step in run.proposal.steps)
+        holds = [Hold(run.proposal.playbook, key, run.proposal.finding_id, person, now.unix_ms) for key in keys]
         await self.road.place.ledger.commit([], holds=holds)
         self.road.holds = [
             h for h in self.road.holds if (h.playbook, h.target) not in {(n.playbook, n.target) for n in holds}
