@@ -7,86 +7,84 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from stead.protocols import Completed
 
-_DRAIN_S: Final = 0.5  # after the command ended, for what it left in its pipes; a daemon it left behind may hold them open
+_DRAIN_S: Final = 0.5  # after the command ended, for what is in its pipes: a daemon it left behind may hold them open for ever
 
 
-class _Output:
-    """One pipe's first `limit` bytes; the rest is read and dropped, so that the command never waits for us."""
+class _Command(asyncio.SubprocessProtocol):
+    """Keeps the first `limit` bytes of each pipe; the rest is read and dropped, so that the command never waits for us."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.data = bytearray()
+        self.kept = {1: bytearray(), 2: bytearray()}
         self.truncated = False
+        self.exited = asyncio.Event()
+        self.drained = asyncio.Event()
+        self._limit = limit
+        self._open = {1, 2}
 
-    async def take(self, stream: asyncio.StreamReader | None) -> None:
-        if stream is None:
-            return
-        while chunk := await stream.read(1 << 16):
-            room = self.limit - len(self.data)
-            self.data += chunk[:room]
-            self.truncated = self.truncated or len(chunk) > room
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        kept = self.kept[fd]
+        room = self._limit - len(kept)
+        kept += data[:room]
+        self.truncated = self.truncated or len(data) > room
 
-    def text(self) -> str:
-        return self.data.decode(errors="replace")
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open.discard(fd)
+        if not self._open:
+            self.drained.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def text(self, fd: int) -> str:
+        return self.kept[fd].decode(errors="replace")
 
 
 async def run(argv: Sequence[str], timeout_s: float, stdin: bytes, limit: int) -> Completed:
     """Run `argv` to its end or to `timeout_s`. See `LocalHost.run`."""
     if isinstance(argv, str) or not argv:
         raise ValueError("argv must be a non-empty list of strings")
-    process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    transport, command = await loop.subprocess_exec(
+        lambda: _Command(limit),
         *argv,
         stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "LC_ALL": "C"},
     )
-    out, err = _Output(limit), _Output(limit)
-    readers = [asyncio.ensure_future(out.take(process.stdout)), asyncio.ensure_future(err.take(process.stderr))]
     timed_out = False
     try:
+        _feed(transport, stdin)
         async with asyncio.timeout(timeout_s):
-            await _feed(process.stdin, stdin)
-            await process.wait()
+            await command.exited.wait()
     except TimeoutError:
         timed_out = True
     finally:
-        if process.returncode is None:
-            _kill_group(process.pid)
-            await asyncio.shield(process.wait())
-        await asyncio.wait(readers, timeout=_DRAIN_S)
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-        _close_pipes(process)
-    rc = None if timed_out else process.returncode
-    return Completed(rc=rc, out=out.text(), err=err.text(), truncated=out.truncated or err.truncated)
+        if not command.exited.is_set():
+            _kill_group(transport.get_pid())
+            await asyncio.shield(command.exited.wait())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(command.drained.wait(), _DRAIN_S)
+        transport.close()
+    rc = None if timed_out else transport.get_returncode()
+    return Completed(rc=rc, out=command.text(1), err=command.text(2), truncated=command.truncated)
 
 
-async def _feed(pipe: asyncio.StreamWriter | None, data: bytes) -> None:
-    if pipe is None:
-        return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may end without reading its input
+def _feed(transport: asyncio.SubprocessTransport, data: bytes) -> None:
+    pipe = cast("asyncio.WriteTransport | None", transport.get_pipe_transport(0))
+    if pipe is not None:
         pipe.write(data)
-        await pipe.drain()
-    pipe.close()
+        pipe.close()  # after what is written has gone out; a command may end without reading it
 
 
-def _kill_group(pid: int) -> None:
+def _kill_group(pid: int | None) -> None:
+    if pid is None:
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(pid, signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGTERM)
-
-
-def _close_pipes(process: asyncio.subprocess.Process) -> None:
-    """Let go of pipes that something the command left behind still holds open."""
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
-        transport.close()

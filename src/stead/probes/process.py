@@ -1,0 +1,158 @@
+"""The busiest processes, by CPU, memory and IO, and what each of the hungriest costs the others.
+
+A process that took a twentieth of a core is followed while it lives and for ten minutes after it calmed down, so that a
+finding about it can clear, and what was done about it can be verified, on values that were really read.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from stead.model.observe import Fact, MetricSpec, Now, ProcessUse, Reading, Sample, Top
+from stead.probes.cpu import parse_schedstat
+from stead.probes.proc_details import Details
+from stead.probes.proc_elsewhere import Elsewhere
+from stead.probes.proc_table import Table, Task, most
+from stead.probes.proc_threads import Threads, TooManyThreadsError
+from stead.probes.reading import FIRST, Rates, Source, SystemProbe
+from stead.protocols import Host
+
+HOT_CORES: Final = 0.05
+FOLLOW_MS: Final = 600_000
+_MOST_FOLLOWED: Final = 20
+_TOP: Final = 10
+_MOST_IO: Final = 128
+
+
+def parse_loadavg_tasks(text: str) -> tuple[int, int]:
+    """Parse /proc/loadavg's counts: tasks that run or wait for a CPU now, and the last pid that was handed out."""
+    fields = text.split()
+    return int(fields[3].partition("/")[0]), int(fields[4])
+
+
+class Processes(SystemProbe):
+    """The process table, condensed."""
+
+    name = "process"
+    interval_s = 1.0 if sys.platform == "linux" else 5.0  # psutil reads everything of every process each time
+    metrics = (
+        MetricSpec("infra.processes_total", "processes", "Processes there are", "last"),
+        MetricSpec("infra.processes_running", "processes", "Tasks that run or wait for a CPU, but for stead's own"),
+        MetricSpec("infra.process_cpu_cores", "cores", "Cores that one process takes"),
+        MetricSpec("infra.others_run_delay", "ratio", "Seconds that all tasks but this process's waited for a CPU, per second"),
+    )
+
+    def __init__(self) -> None:
+        self._loadavg = Source("/proc/loadavg")
+        self._schedstat = Source("/proc/schedstat")
+        self._table = Table()
+        self._threads = Threads()
+        self._details = Details()
+        self._elsewhere = Elsewhere()
+        self._rates = Rates()
+        self._followed: dict[str, tuple[Task, int]] = {}  # subject → the process, and when it was last hot
+
+    def read_linux(self, host: Host, now: Now) -> Reading:
+        """Make a pass over the table."""
+        running, last_pid = parse_loadavg_tasks(self._loadavg.text(host))
+        table = self._table
+        table.update(host, now, last_pid)
+        for task in table.ran if len(table.ran) <= _MOST_IO else most(table.ran, _MOST_IO, "cores"):
+            table.read_io(host, task)
+        self._follow(now)
+        samples = [
+            Sample("infra.processes_total", "host", float(len(table.tasks))),
+            Sample("infra.processes_running", "host", float(max(0, running - 1))),
+        ]
+        facts = []
+        delays = self._run_delays(host, now)
+        for task, _ in self._followed.values():
+            subject = task.subject
+            samples.append(Sample("infra.process_cpu_cores", subject, task.cores, "" if task.cores is not None else FIRST))
+            delay, reason = delays[subject]
+            samples.append(Sample("infra.others_run_delay", subject, delay, reason))
+            facts.append(Fact("process", subject, self._details.words(host, task, now)))
+        return Reading(tuple(samples), tuple(facts), self._top(host, now, running))
+
+    def read_psutil(self, host: Host, now: Now) -> Reading:
+        """Read everything of every process through psutil."""
+        return self._elsewhere.read(host, now)
+
+    def close(self) -> None:
+        """Let every descriptor go."""
+        self._table.close()
+
+    def _follow(self, now: Now) -> None:
+        """Choose whom to report: the hungriest, and those who were so and still live, at most twenty."""
+        for task in most(self._table.ran, _TOP, "cores"):
+            if (task.cores or 0.0) >= HOT_CORES:
+                self._followed[task.subject] = (task, now.mono_ms)
+        for subject, (task, hot_ms) in list(self._followed.items()):
+            if self._table.tasks.get(task.pid) is not task or now.mono_ms - hot_ms > FOLLOW_MS or task.state in "ZX":
+                del self._followed[subject]
+        while len(self._followed) > _MOST_FOLLOWED:
+            del self._followed[min(self._followed, key=lambda subject: self._followed[subject][1])]
+
+    def _run_delays(self, host: Host, now: Now) -> dict[str, tuple[float | None, str]]:
+        """Compute, for each followed process, how long all others waited for a CPU: of the whole, less its own."""
+        if not self._followed:
+            self._threads.forget()
+            return {}
+        try:
+            own, total, reason = self._waits(host, now)
+        except TooManyThreadsError as failure:
+            return {subject: (None, str(failure)) for subject in self._followed}
+        delays: dict[str, tuple[float | None, str]] = {}
+        for subject in self._followed:
+            mine = own[subject]
+            known = total is not None and mine is not None
+            delays[subject] = (max(0.0, (total or 0.0) - (mine or 0.0)), "") if known else (None, reason or FIRST)
+        return delays
+
+    def _waits(self, host: Host, now: Now) -> tuple[dict[str, float | None], float | None, str]:
+        """Measure seconds waited per second: of each followed process, and of all tasks.
+
+        /proc/schedstat knows the whole. Where the kernel has none it is the sum over the processes that ran, which the
+        table has read anyway; what ended within the interval is missing from it.
+        """
+        table, threads = self._table, self._threads
+        followed = {task.pid for task, _ in self._followed.values()}
+        try:
+            whole = self._rates.sample("run_delay", "host", parse_schedstat(self._schedstat.text(host)), now.mono_ms)
+        except (OSError, ValueError, IndexError):
+            whole = None
+        wanted = [task for task in table.ran if whole is None or task.pid in followed]
+        waited = {task.pid: threads.waited(host, task, table.elapsed_ms) for task in wanted}
+        threads.keep(table.tasks.keys())
+        own = {task.subject: waited.get(task.pid, 0.0) for task, _ in self._followed.values()}
+        if whole is not None:
+            return own, whole.value, whole.reason
+        if not table.elapsed_ms:
+            return own, None, FIRST
+        known = [value for value in waited.values() if value is not None]
+        return (
+            own,
+            sum(known) if known or not wanted else None,
+            "" if known or not wanted else "this kernel does not count run delay",
+        )
+
+    def _top(self, host: Host, now: Now, running: int) -> Top:
+        ran = self._table.ran
+
+        def uses(tasks: list[Task]) -> tuple[ProcessUse, ...]:
+            return tuple(self._details.use(host, task, now) for task in tasks)
+
+        return Top(
+            at_ms=now.unix_ms,
+            total=len(self._table.tasks),
+            running=max(0, running - 1),
+            by_cpu=uses(most(ran, _TOP, "cores")),
+            by_memory=uses(self._table.largest(_TOP)),
+            by_io=uses(most(ran, _TOP, "io_bytes_per_s")),
+        )
+
+
+def probe() -> Processes:
+    """Make the probe."""
+    return Processes()
