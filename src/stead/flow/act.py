@@ -20,8 +20,8 @@ import msgspec
 
 from stead.flow import runs
 from stead.flow.record import plan_hash
-from stead.flow.write import Entries, Writer
-from stead.model.change import Absent, Run, Step, Target
+from stead.flow.write import Entries, Writer, id_source
+from stead.model.change import Absent, Run, Step
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.policy import Actor, Policy
@@ -29,11 +29,6 @@ from stead.protocols import Actuator, Bus, Clock, Host, Latest, Ledger, Mark
 
 SATISFIED: Final = ("done", "already")
 OWNING: Final = frozenset(("acting", "verifying", "held", "undoing"))
-
-
-def key(target: Target) -> str:
-    """A target with its identity as one string: what locks and holds are filed under."""
-    return " ".join((str(target), *(f"{name}={value}" for name, value in sorted(target.identity.items()))))
 
 
 class Hands:
@@ -51,10 +46,10 @@ class Hands:
         latest: Latest | None = None,
         mark: Mark = lambda name: None,
         *,
-        new_id: Callable[[], str],
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         self.policy, self.ledger, self.latest = policy, ledger, latest
-        self.writer = Writer(host, actuators, ledger, bus, clock, paused, new_id, mark)
+        self.writer = Writer(host, actuators, ledger, bus, clock, paused, new_id or id_source(clock), mark)
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # with how many hold it or wait for it
         self._cancelled: set[str] = set()
 
@@ -189,7 +184,7 @@ class Hands:
             self.writer.mark(f"act.{run.proposal.steps[steps[-1]].actuator}.undo.after_receipt")
         return moved
 
-    async def check(self, run: Run) -> list[bool | None]:
+    async def met(self, run: Run) -> list[bool | None]:
         """Does each step still hold? None: it could not be read, or its target is gone."""
         return [await self._holds(step) for step in run.proposal.steps]
 
@@ -268,7 +263,7 @@ class Hands:
     @contextlib.asynccontextmanager
     async def _locked(self, run: Run) -> AsyncIterator[None]:
         """Hold the locks of all of a run's targets, in one fixed order. A lock goes when nobody holds it or waits for it."""
-        names = sorted({key(step.target) for step in run.proposal.steps})
+        names = sorted({step.target.key for step in run.proposal.steps})
         for name in names:
             lock, users = self._locks.get(name, (asyncio.Lock(), 0))
             self._locks[name] = (lock, users + 1)

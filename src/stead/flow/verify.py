@@ -8,31 +8,23 @@ from stead.model.change import Prediction, Run, Verdict
 from stead.model.observe import Now
 
 
-def verdict(
-    run: Run,
-    met: Sequence[bool | None],
-    before: float | None,
-    after: float | None,
-    good: int | None,
-    now: Now,
-) -> Verdict:
+def judge(run: Run, met: Sequence[bool | None], after: float | None, good: int | None, now: Now) -> Verdict:
     """Judge a run from what was read and measured.
 
-    `met`: does each step still hold (None: not known). `before` and `after`: means of the predicted metric over the window
-    before and after the change, in its unit (`before` None: the proposal's own baseline). `good`: how many of the newest
-    readings in a row were as good as predicted (None: not counted).
+    `met`: does each step still hold (None: not known). `after`: the mean of the predicted metric since the change, in its
+    unit; what it was before is the prediction's baseline. `good`: how many of the newest readings in a row were as good as
+    predicted, by `good_in_a_row` (None: not counted).
     """
     at_ms = now.unix_ms
+    prediction = run.proposal.prediction
+    before = prediction.baseline if prediction else None
     if any(one is False for one in met):
         held = sum(one is True for one in met)
         return Verdict("not_held", f"{held} of {len(met)} settings still read as they were set", before, after, None, at_ms)
-    prediction = run.proposal.prediction
     if prediction is None:
         if any(one is None for one in met):
             return Verdict("inconclusive", "a setting could not be read back", at_ms=at_ms)
         return Verdict("helped", "it reads as it was set; nothing else was predicted", at_ms=at_ms)
-    if before is None:
-        before = prediction.baseline
     reason = _unknowable(prediction, met, before, after)
     level = None if before is None else wanted_level(prediction, before)
     if reason or before is None or after is None or level is None:
@@ -69,6 +61,19 @@ def wanted_level(prediction: Prediction, before: float) -> float:
 def as_predicted(prediction: Prediction, level: float, value: float) -> bool:
     """Is one value as good as predicted?"""
     return value <= level if prediction.direction == "down" else value >= level
+
+
+def good_in_a_row(prediction: Prediction, readings: Sequence[float | None]) -> int:
+    """How many of the newest readings (last is newest), without a gap, are as good as predicted."""
+    if prediction.baseline is None:
+        return 0
+    level = wanted_level(prediction, prediction.baseline)
+    count = 0
+    for value in reversed(readings):
+        if value is None or not as_predicted(prediction, level, value):
+            break
+        count += 1
+    return count
 
 
 def _bound(prediction: Prediction, level: float) -> str:

@@ -8,6 +8,7 @@ tried in tests.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
@@ -15,7 +16,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.flow import runs
-from stead.flow.record import AGENT, Stamp
+from stead.flow.record import AGENT, Stamp, uuid7
 from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
 from stead.model.errors import SteadError
 from stead.model.messages import Event
@@ -27,6 +28,11 @@ POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write
 State = Any
 Way = Literal["forward", "undo"]
 Entries = tuple[Entry, ...]
+
+
+def id_source(clock: Clock) -> Callable[[], str]:
+    """Where new ids come from: uuid7 by this clock and the system's randomness."""
+    return lambda: uuid7(clock.now().unix_ms, os.urandom(10))
 
 
 def to_record(state: State | Absent) -> Record | None:
