@@ -314,11 +314,11 @@ class Road:
     def _identities(self) -> dict[str, dict[str, str]]:
         """Workload name → its identity, for subjects that carry none."""
         found = {}
-        for kind, driver in self.plugged.drivers.items():
+        for driver in self.plugged.drivers.values():
             for name in driver.names():
                 status = driver.status(name)
                 if status is not None:
-                    found[f"workload:{name}"] = {"id": status.id, "driver": kind}
+                    found[f"workload:{name}"] = {"id": status.id}
         return found
 
     def is_driven(self, run_id: str) -> bool:
