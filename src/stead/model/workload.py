@@ -74,6 +74,7 @@ class WorkloadStatus(msgspec.Struct, frozen=True):
     latency_p95_ms: float | None = None
     min_workers: int = 1
     max_workers: int = 8
+    reached: int = 0  # the newest generation that all wanted workers were healthy in; below `generation`: a restart is under way
     replace_s: float = 9.0  # the longest that replacing one worker may take
     reason: str = ""  # what is wrong with its workers, in words
 

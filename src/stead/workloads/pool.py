@@ -34,6 +34,7 @@ class Pool:
         self.wanted = record.wanted
         self.crashes = record.crashes
         self.restarts = record.restarts
+        self.reached = record.reached
         self.removed = False  # no longer defined: its workers are stopped and its record goes
         self.closing = False  # stop all workers, without forgetting how many are wanted
         self.reason = ""
@@ -48,7 +49,7 @@ class Pool:
     def record(self) -> WorkloadRecord:
         """The durable part."""
         slots = tuple(slot.record(self._host.boot_id) for _, slot in sorted(self.slots.items()))
-        return WorkloadRecord(self.id, self.spec, self.generation, self.wanted, self.crashes, self.restarts, slots)
+        return WorkloadRecord(self.id, self.spec, self.generation, self.wanted, self.crashes, self.restarts, slots, self.reached)
 
     def save(self) -> None:
         """Write the durable part."""
@@ -67,6 +68,7 @@ class Pool:
             workers=workers,
             crashes=self.crashes,
             restarts=self.restarts,
+            reached=self.reached,
             requests_total=joined.requests_total,
             errors_total=joined.errors_total,
             busy=joined.busy,
@@ -121,8 +123,17 @@ class Pool:
         for index in range(wanted):
             self._fill(index)
         self._roll()
+        if self.settled and wanted:
+            self.reached = self.generation
         if self.record() != before:
             self.save()
+
+    def try_again(self) -> None:
+        """A restart came to a halt at workers that would not become healthy: replace those, without waiting any longer."""
+        for slot in list(self.slots.values()):
+            slot.not_before_mono_ms = self._now.mono_ms
+            if self.state(slot) == "unhealthy":
+                self._stop(slot)
 
     def observe(self, now: Now) -> None:
         """Read the workers' reports, and keep their logs small."""

@@ -66,7 +66,7 @@ class ProcessWorkloads:
             await self._moved(pool)
 
     async def restart(self, name: str, generation: int) -> None:
-        """Bring all workers to this generation, one at a time. Asking for the present one does nothing. Raises SteadError."""
+        """Bring all workers to this generation, one at a time, unless they are. Raises SteadError for an older one."""
         pool = self._pool(name)
         if generation < pool.generation:
             raise SteadError(
@@ -77,6 +77,9 @@ class ProcessWorkloads:
         if generation > pool.generation:
             pool.generation = generation
             pool.restarts += 1
+            await self._moved(pool)
+        elif pool.reached != generation:
+            pool.try_again()
             await self._moved(pool)
 
     async def tick(self, now: Now) -> None:

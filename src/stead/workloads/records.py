@@ -45,6 +45,7 @@ class WorkloadRecord(msgspec.Struct, frozen=True):
     crashes: int = 0
     restarts: int = 0
     slots: tuple[SlotRecord, ...] = ()
+    reached: int = 0
     v: int = 1
 
 
