@@ -13,7 +13,7 @@ from stead.model.workload import WorkloadSpec
 class ProbeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One probe's own timing; None keeps its default."""
 
-    enabled: bool = True
+    enabled: bool = True  # false: it is not read at all
     interval_s: float | None = None
     timeout_s: float | None = None
 
@@ -21,28 +21,29 @@ class ProbeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon on a host."""
 
-    interval_s: float = 1.0
-    snapshot_s: float = 300.0
+    interval_s: float = 1.0  # one tick; no probe is read more often
+    snapshot_s: float = 300.0  # a window that is summarised
     admins: tuple[int, ...] = ()  # further uids that may approve, undo and set modes
-    labels: dict[str, str] = {}
-    probes: dict[str, ProbeConfig] = {}
+    labels: dict[str, str] = {}  # of this host; rules of the policy can name them
+    probes: dict[str, ProbeConfig] = {}  # by name
     host_name: str = ""  # empty: the system's own
 
 
 class HubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The process for people: HTTP on loopback."""
 
-    bind: str = "127.0.0.1"
-    port: int = 8000
+    bind: str = "127.0.0.1"  # address to listen on
+    port: int = 8000  # 0: any free one
     user: str = ""  # drop to this user when started as root; empty: "stead" if it exists, else "nobody"
+    hosts: tuple[str, ...] = ()  # further names by which browsers may call it (a proxy's); loopback's are always allowed
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long detail is kept on the host."""
 
-    raw_days: float = 7.0
-    snapshot_days: float = 30.0
-    hour_days: float = 400.0
+    raw_days: float = 7.0  # values as they were read
+    snapshot_days: float = 30.0  # summaries of five minutes
+    hour_days: float = 400.0  # summaries of an hour
     flush_s: float = 10.0  # at most this much is lost by kill -9
 
 
@@ -50,19 +51,19 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits of what stead may do here. Aliases of the seeds: simulation_mode (true: mode advise), protected_patterns."""
 
     mode: Mode = "advise"  # at first start; afterwards `stead mode` decides
-    profile: Profile = "balanced"
-    protected: tuple[str, ...] = ()
-    simulation_mode: bool | None = None
-    protected_patterns: tuple[str, ...] = ()
-    solo: bool | None = None
+    profile: Profile = "balanced"  # how high a tier acts alone at first: none, 1, or 2
+    protected: tuple[str, ...] = ()  # names that nothing may touch, beyond the built-in ones and the policy's; shell globs
+    simulation_mode: bool | None = None  # alias of the seeds; true: mode advise
+    protected_patterns: tuple[str, ...] = ()  # alias of the seeds for `protected`
+    solo: bool | None = None  # a one-person host; overrules the policy's `solo`
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """JSON lines in stead.log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    max_bytes: int = 10_000_000
-    keep: int = 5
+    max_bytes: int = 10_000_000  # then the file is turned over
+    keep: int = 5  # old files
     metrics: bool = False  # one line of all metric values an interval
 
 

@@ -14,7 +14,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     argv: tuple[str, ...] = ()
     interval_s: float = 2.0
     timeout_s: float = 1.0
-    failures: int = 3
+    failures: int = 3  # this many in a row make it unhealthy
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,14 +27,14 @@ class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     argv: tuple[str, ...]
-    workers: int = 1
-    min_workers: int = 1
-    max_workers: int = 8
-    env: dict[str, str] = {}
-    cwd: str = ""
+    workers: int = 1  # how many at first
+    min_workers: int = 1  # stead never goes below
+    max_workers: int = 8  # nor above
+    env: dict[str, str] = {}  # added to the agent's own
+    cwd: str = ""  # working directory of the workers
     port: int | None = None  # worker i listens on port + i
-    health: Health | None = None
-    stop_grace_s: float = 5.0
+    health: Health | None = None  # how to ask whether a worker is well; none: alive is well
+    stop_grace_s: float = 5.0  # from SIGTERM to SIGKILL
     start_grace_s: float = 2.0  # time to become healthy
     backoff_s: float = 1.0  # first delay after a crash; doubles to backoff_max_s
     backoff_max_s: float = 60.0
