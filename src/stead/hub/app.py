@@ -1,0 +1,130 @@
+"""Wiring of the hub: one function makes the application, one runs the process, from root's start to the last request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request, Response, Router, get
+from litestar.datastructures import MutableScopeHeaders
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, License, Reference, SecurityScheme
+from litestar.types import Message, Scope
+
+from stead import __version__
+from stead.hub import health, live, openmetrics, orders, page, reads, session
+from stead.hub.gate import Gate, NeedsPermission
+from stead.hub.gateway import Gateway
+from stead.hub.keys import Token, load_key, load_token
+from stead.hub.live import Live
+from stead.hub.privilege import RunDirectory, drop, find_user
+from stead.hub.problems import from_defect, from_http, from_stead
+from stead.hub.serve import listen, log_to_stderr, serve
+from stead.model.errors import SteadError
+
+MAX_BODY_BYTES: Final = 1 << 20
+
+
+def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), live_period_s: float = 1.0) -> Litestar:
+    """The application: every route with its permission. `hosts` are the names, beside loopback's, that Host may say."""
+    gate, watch = Gate(token, hosts), Live(gateway, live_period_s)
+
+    @contextlib.asynccontextmanager
+    async def running(_: Litestar) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(watch.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await gateway.door.close()
+
+    return Litestar(
+        [
+            *reads.ROUTES,
+            *orders.ROUTES,
+            *session.ROUTES,
+            *health.ROUTES,
+            *openmetrics.ROUTES,
+            *live.ROUTES,
+            *page.routes(),
+            schema,
+        ],
+        guards=[gate],
+        plugins=[NeedsPermission()],
+        dependencies={
+            "gateway": Provide(lambda: gateway, sync_to_thread=False),
+            "gate": Provide(lambda: gate, sync_to_thread=False),
+            "live": Provide(lambda: watch, sync_to_thread=False),
+        },
+        exception_handlers={SteadError: from_stead, HTTPException: from_http, Exception: from_defect},
+        before_send=[_headers],
+        lifespan=[running],
+        openapi_config=_openapi(gate.cookie),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+        debug=False,
+    )
+
+
+@get("/openapi.json", opt={"permission": "read"}, include_in_schema=False)
+async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """OpenAPI 3.1 of everything here."""
+    body = msgspec.json.encode(request.app.openapi_schema.to_schema())
+    return Response(body, media_type="application/vnd.oai.openapi+json")
+
+
+def _openapi(cookie: str) -> OpenAPIConfig:
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "bearer": SecurityScheme(type="http", scheme="bearer", description="The token that `stead up` prints"),
+        "cookie": SecurityScheme(
+            type="apiKey", name=cookie, security_scheme_in="cookie", description="Set by POST /api/v1/session"
+        ),
+    }
+    return OpenAPIConfig(
+        title="stead",
+        version=__version__,
+        description="One host: what it does, what is wrong with it, what would help, and what was done.",
+        license=License(name="MIT", identifier="MIT"),
+        components=Components(security_schemes=schemes),
+        use_handler_docstrings=True,
+        openapi_router=Router("/api/v1/schema", route_handlers=[], opt={"permission": "read"}, include_in_schema=False),
+        render_plugins=[],
+    )
+
+
+async def _headers(message: Message, scope: Scope) -> None:
+    """What every answer carries."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in page.HEADERS.items():
+            headers[name] = value
+        headers.setdefault("cache-control", "no-store")
+
+
+def main(*, state: str | None = None, config: str | None = None, port: int | None = None) -> int:
+    """Run the hub until it is told to stop. Gives the exit code; SteadError when it can't start."""
+    from stead.config import load_config
+
+    settings, paths = load_config(config_path=config, state_dir=state)
+    bind, number = settings.hub.bind, settings.hub.port if port is None else port
+    user = find_user(settings.hub.user) if os.geteuid() == 0 else None
+    run_directory = RunDirectory(paths.run)
+    key = load_key(paths.hub_key)
+    token, _ = load_token(paths.token, f"uid:{os.stat(paths.state).st_uid}")  # noqa: PTH116 - a plain string path
+    log_to_stderr(settings.log.level)
+    listener = listen(bind, number)
+    if user is not None:
+        drop(user)
+    from stead.wire import AsyncDoor
+
+    gateway = Gateway(AsyncDoor(run_directory.socket(), hub_key=key), token.person)
+    app = create_app(gateway, token, hosts=(bind, *settings.hub.hosts))
+    return serve(app, listener)
