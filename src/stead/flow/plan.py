@@ -28,7 +28,7 @@ Mean = Callable[[str, str, float], float | None]  # (metric, subject, the last â
 UNSUPPORTED: Final = "unsupported"
 
 
-class _Impossible(Exception):
+class _ImpossibleError(Exception):
     """Why a wish can't be planned."""
 
 
@@ -57,7 +57,7 @@ async def plan(
                     steps.append(step)
             if wish.settings and not steps:
                 impossible = f"{runs.ALREADY_SO}: nothing to change"
-        except _Impossible as error:
+        except _ImpossibleError as error:
             impossible, steps = str(error), []
     return _proposal(wish, tuple(steps), impossible, latest, mean, policy, now, new_id, catalog_version)
 
@@ -119,10 +119,10 @@ async def _step(
     template, target = setting.template, setting.target
     actuator = actuators.get(template.actuator)
     if actuator is None:
-        raise _Impossible(f"{UNSUPPORTED}: the actuator {template.actuator}")
+        raise _ImpossibleError(f"{UNSUPPORTED}: the actuator {template.actuator}")
     seen = await _read(actuator, host, setting)
     if isinstance(seen, Absent):
-        raise _Impossible(f"{runs.GONE}: {target} is not there any more")
+        raise _ImpossibleError(f"{runs.GONE}: {target} is not there any more")
     subject = wish.finding.subject if wish.finding else str(target)
     values = to_record(seen) or {}
     wanted = {name: _resolved(name, value, values.get(name), subject, latest) for name, value in template.state.items()}
@@ -132,11 +132,11 @@ async def _step(
             return None
         step = actuator.plan(target, seen, want)
     except msgspec.ValidationError as error:
-        raise _Impossible(f"{template.actuator} can't be set so: {error}") from error
+        raise _ImpossibleError(f"{template.actuator} can't be set so: {error}") from error
     except SteadError as error:
-        raise _Impossible(f"{UNSUPPORTED}: {error}") from error
+        raise _ImpossibleError(f"{UNSUPPORTED}: {error}") from error
     except Exception as error:
-        raise _Impossible(f"{UNSUPPORTED}: {template.actuator} can't plan this: {error!r}") from error
+        raise _ImpossibleError(f"{UNSUPPORTED}: {template.actuator} can't plan this: {error!r}") from error
     if not step.diff:
         return None
     lease_s = None if step.undo == "none" else template.lease_s  # what can't be put back can't be lent
@@ -149,9 +149,9 @@ async def _read(actuator: Actuator[Any], host: Host, setting: BoundSetting) -> A
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await actuator.read(host, setting.target)
     except TimeoutError as error:
-        raise _Impossible(f"{UNSUPPORTED}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
+        raise _ImpossibleError(f"{UNSUPPORTED}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        raise _Impossible(f"{UNSUPPORTED}: {setting.target} could not be read: {error}") from error
+        raise _ImpossibleError(f"{UNSUPPORTED}: {setting.target} could not be read: {error}") from error
 
 
 def _resolved(name: str, value: Any, present: Any, subject: str, latest: Latest) -> Any:
@@ -173,10 +173,10 @@ def _based(name: str, change: StateChange, present: Any, subject: str, latest: L
     if change.from_metric:
         found = latest(change.from_metric, subject)
         if found is None:
-            raise _Impossible(f"{change.from_metric} of {subject} is unknown, and {name} follows it")
+            raise _ImpossibleError(f"{change.from_metric} of {subject} is unknown, and {name} follows it")
         return found
     if not _number(present):
-        raise _Impossible(f"{name} is unknown now, so it can't be changed relative to that")
+        raise _ImpossibleError(f"{name} is unknown now, so it can't be changed relative to that")
     return float(present) * (1.0 if change.multiply is None else change.multiply) + (change.add or 0.0)
 
 

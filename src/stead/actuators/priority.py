@@ -1,0 +1,288 @@
+"""`priority`: how much of CPU and disk one process gets: nice, autogroup nice, IO class, scheduling class, CPUs.
+
+Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
+decides, and it belongs to the whole session. So a plan says how many processes that touches, and an autogroup that stead
+itself or PID 1 is in is left alone. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, cast
+
+import msgspec
+
+from stead.model.change import ABSENT, Absent, Record, Step, Target
+from stead.model.errors import SteadError
+from stead.protocols import Actuator, Host
+
+IoClass = Literal["none", "realtime", "best_effort", "idle"]
+_LEVEL_OF: Final = {"none": 0, "idle": 0, "best_effort": 4, "realtime": 4}
+_SETTABLE: Final = frozenset(("other", "batch", "idle"))
+_SEEN_ONLY: Final = frozenset(("session", "apart"))
+_NEEDS_CAP: Final = "a lowered priority can't be raised again without CAP_SYS_NICE"
+
+
+class Priority(msgspec.Struct, frozen=True):
+    """The levers of one process; None leaves one as it is, or means that the system has none such.
+
+    `cpus` is a list such as "0-3,6". `session` and `apart` are only ever read: the session whose autogroup it is in, and the
+    values that single threads have of their own ("nice=19").
+    """
+
+    nice: int | None = None
+    autogroup_nice: int | None = None
+    ionice_class: IoClass | None = None
+    ionice_level: int | None = None
+    policy: str | None = None
+    cpus: str | None = None
+    session: int | None = None
+    apart: tuple[str, ...] | None = None
+
+
+class PriorityActuator:
+    """Reads and sets the levers of processes."""
+
+    name = "priority"
+    state = Priority
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def read(self, host: Host, target: Target) -> Priority | Absent:
+        """All levers as they are. ABSENT when this very process (pid, start and boot) is not there."""
+        pid = _pid(host, target)
+        if pid is None:
+            return ABSENT
+        try:
+            seen = _levers(host, pid)
+        except ProcessLookupError:
+            return ABSENT
+        return ABSENT if _pid(host, target) is None else seen
+
+    def plan(self, target: Target, now: Priority | Absent, want: Priority | Absent) -> Step:
+        """The diff as the system will round it, and whether it can be put back. SteadError for what must not be done."""
+        if isinstance(now, Absent) or isinstance(want, Absent):
+            raise SteadError("a priority can't be absent", str(target), "choose another playbook", code="priority.absent")
+        rounded = _rounded(now, want)
+        changed = _changed(now, rounded)
+        if "policy" in changed and (now.policy not in _SETTABLE or rounded.policy not in _SETTABLE):
+            raise SteadError(
+                f"a {now.policy} process is not moved to {rounded.policy}",
+                str(target),
+                "set it by hand",
+                code="priority.realtime",
+            )
+        note = self._autogroup_note(target, now) if "autogroup_nice" in changed else ""
+        if want.autogroup_nice is not None and now.autogroup_nice is None:
+            note = "no autogroup is in force here: nice alone decides"
+        undo, reason = self._undo(now, changed)
+        before = {key: getattr(now, key) for key in changed}
+        wait_s = 10.0 if "autogroup_nice" in changed else 5.0
+        return Step(self.name, target, cast(Record, before), cast(Record, changed), undo, reason, duration_s=wait_s, note=note)
+
+    def met(self, now: Priority | Absent, want: Priority | Absent) -> bool:
+        """Is each lever that is wanted so? A lever that this system lacks can't be wanted."""
+        if isinstance(now, Absent) or isinstance(want, Absent):
+            return now == want
+        return all(getattr(now, key) == value for key, value in _fields(_rounded(now, want)).items())
+
+    async def write(self, host: Host, target: Target, want: Priority | Absent) -> None:
+        """Set what is wanted on the process and the threads that go with it.
+
+        ProcessLookupError when this very process is gone; PermissionError when the system refuses.
+        """
+        if isinstance(want, Absent):
+            raise SteadError("a priority can't be absent", str(target), code="priority.absent")
+        pid = _pid(host, target)
+        if pid is None:
+            raise ProcessLookupError(f"{target} is gone")
+        levers = host.scheduler
+        if want.cpus is not None:
+            levers.set_affinity(pid, parse_cpus(want.cpus))
+        if want.policy is not None:
+            levers.set_policy(pid, want.policy, 0)
+        if want.nice is not None:
+            levers.set_nice(pid, want.nice)
+        if want.ionice_class is not None:
+            level = _LEVEL_OF[want.ionice_class] if want.ionice_level is None else want.ionice_level
+            levers.set_ionice(pid, want.ionice_class, level)
+        if want.autogroup_nice is not None:
+            levers.set_autogroup(pid, want.autogroup_nice)
+
+    def _undo(self, now: Priority, changed: dict[str, object]) -> tuple[Literal["exact", "lossy", "none"], str]:
+        if not self._host.scheduler.can_raise() and _lowered(now, changed):
+            return "none", _NEEDS_CAP
+        mixed = [key for key, value in changed.items() if f"{key}={value}" in (now.apart or ())]
+        if mixed:
+            return "lossy", f"some of its threads have {', '.join(mixed)} so already, and can't be told apart afterwards"
+        return "exact", ""
+
+    def _autogroup_note(self, target: Target, now: Priority) -> str:
+        """Whom else the autogroup's nice touches. SteadError when that is stead itself, or the system's own."""
+        sessions = _sessions(self._host)
+        if now.session in (0, None, sessions.get(1)):
+            raise SteadError(
+                "its autogroup is the system's own",
+                str(target),
+                "move it to a session of its own (setsid)",
+                code="priority.session",
+            )
+        if now.session == self._own_session():
+            raise SteadError(
+                "its autogroup is stead's own: they share a session",
+                str(target),
+                "start stead or it in a session of its own (setsid)",
+                code="priority.session",
+            )
+        sharing = sum(1 for session in sessions.values() if session == now.session)
+        return f"autogroup nice is of the whole session {now.session}: {sharing} process{'es' if sharing != 1 else ''}"
+
+    def _own_session(self) -> int | None:
+        try:
+            return _session(self._host.read("/proc/self/stat", 4096))
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def _pid(host: Host, target: Target) -> int | None:
+    """The pid, if the process there is the one that is meant."""
+    if target.kind != "process" or not target.name.isdigit() or target.identity.get("boot_id") != host.boot_id:
+        return None
+    pid = int(target.name)
+    ticks = host.start_ticks(pid)
+    return pid if ticks is not None and str(ticks) == target.identity.get("start_ticks") else None
+
+
+def _levers(host: Host, pid: int) -> Priority:
+    levers = host.scheduler
+    ionice_class, ionice_level = levers.ionice(pid)
+    leader = Priority(
+        nice=levers.nice(pid),
+        autogroup_nice=levers.autogroup(pid),
+        ionice_class=cast(IoClass, ionice_class),
+        ionice_level=ionice_level,
+        policy=levers.policy(pid)[0],
+        cpus=format_cpus(levers.affinity(pid)),
+    )
+    session = None
+    if host.system == "linux":
+        try:
+            session = _session(host.read(f"/proc/{pid}/stat", 4096))
+        except (FileNotFoundError, ValueError, IndexError):
+            raise ProcessLookupError(f"process {pid} is gone") from None
+    return msgspec.structs.replace(leader, session=session, apart=_apart(host, pid, leader))
+
+
+def _apart(host: Host, pid: int, leader: Priority) -> tuple[str, ...]:
+    """What single threads have otherwise than the leader: a setting made for all must not lose it unsaid."""
+    if host.system != "linux":
+        return ()
+    levers, found = host.scheduler, set[str]()
+    try:
+        threads = [int(tid) for tid in host.list(f"/proc/{pid}/task") if int(tid) != pid]
+    except OSError:
+        return ()
+    for tid in threads:
+        try:
+            own = {
+                "nice": levers.nice(tid),
+                "ionice_class": levers.ionice(tid)[0],
+                "policy": levers.policy(tid)[0],
+                "cpus": format_cpus(levers.affinity(tid)),
+            }
+        except ProcessLookupError:
+            continue
+        found |= {f"{key}={value}" for key, value in own.items() if value != getattr(leader, key)}
+    return tuple(sorted(found))
+
+
+def _rounded(now: Priority, want: Priority) -> Priority:
+    """As the system will round it: nice within its range, the level that a class has, only levers that exist here."""
+    ionice_class = want.ionice_class or (now.ionice_class if want.ionice_level is not None else None)
+    level = want.ionice_level
+    if ionice_class is not None:
+        level = _LEVEL_OF[ionice_class] if level is None else max(0, min(7, level))
+        level = 0 if ionice_class == "none" else level
+    return msgspec.structs.replace(
+        want,
+        nice=_clamped(want.nice),
+        autogroup_nice=None if now.autogroup_nice is None else _clamped(want.autogroup_nice),
+        ionice_class=ionice_class,
+        ionice_level=level,
+        cpus=None if want.cpus is None else format_cpus(parse_cpus(want.cpus)),
+    )
+
+
+def _fields(state: Priority) -> dict[str, object]:
+    """The levers that are wanted."""
+    return {key: value for key, value in msgspec.structs.asdict(state).items() if value is not None and key not in _SEEN_ONLY}
+
+
+def _changed(now: Priority, want: Priority) -> dict[str, object]:
+    """The levers that will move. IO class and level go together: one can't be restored without the other."""
+    fields = _fields(want)
+    moved = {key for key, value in fields.items() if value != getattr(now, key)}
+    if moved & {"ionice_class", "ionice_level"}:
+        moved |= {"ionice_class", "ionice_level"}
+    return {key: value for key, value in fields.items() if key in moved}
+
+
+def _lowered(now: Priority, changed: dict[str, object]) -> bool:
+    """Would putting this back need CAP_SYS_NICE?"""
+    nice, group = changed.get("nice"), changed.get("autogroup_nice")
+    return (
+        (isinstance(nice, int) and nice > (now.nice or 0))
+        or (isinstance(group, int) and (now.autogroup_nice or 0) < 0)
+        or ("policy" in changed and changed["policy"] == "idle")
+    )
+
+
+def _clamped(nice: int | None) -> int | None:
+    return None if nice is None else max(-20, min(19, nice))
+
+
+def _session(stat: bytes) -> int:
+    """The session id of a line of /proc/PID/stat; the name in it may hold anything."""
+    return int(stat[stat.rindex(b")") + 1 :].split()[3])
+
+
+def _sessions(host: Host) -> dict[int, int]:
+    """Every process's session."""
+    found = {}
+    for name in host.list("/proc"):
+        if name.isdigit():
+            try:
+                found[int(name)] = _session(host.read(f"/proc/{name}/stat", 4096))
+            except (OSError, ValueError, IndexError):
+                continue
+    return found
+
+
+def parse_cpus(text: str) -> list[int]:
+    """CPUs of a list such as "0-3,6". SteadError when it is none."""
+    cpus: set[int] = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            cpus.update(range(int(first), int(last or first) + 1))
+    except ValueError:
+        cpus.clear()
+    if not cpus:
+        raise SteadError(f"not a list of CPUs: {text!r}", "cpus", 'write it as "0-3,6"', code="priority.cpus")
+    return sorted(cpus)
+
+
+def format_cpus(cpus: tuple[int, ...] | list[int]) -> str:
+    """CPUs as the shortest such list."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and parts[-1][1] == cpu - 1:
+            parts[-1][1] = cpu
+        else:
+            parts.append([cpu, cpu])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def actuator(host: Host) -> Actuator[Priority]:
+    """The plugin's factory."""
+    return PriorityActuator(host)
