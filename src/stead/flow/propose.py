@@ -59,7 +59,7 @@ class Considered(msgspec.Struct, frozen=True):
 
 
 class ProposeContext(msgspec.Struct, frozen=True):
-    """What else counts. `runs`: every live run, and the finished ones of open findings and of the last hour.
+    """What else counts. `recent`: every live run, and the finished ones of open findings and of the last hour.
 
     `identities`: subject → identity of its target, e.g. "workload:web" → {"id": …}; a process carries its own in its
     subject. A change of `mode` or `policy_version` lets what was advised or refused under another be proposed anew.
@@ -68,7 +68,7 @@ class ProposeContext(msgspec.Struct, frozen=True):
     latest: Callable[[str, str], float | None]
     boot_id: str = ""
     holds: tuple[Hold, ...] = ()
-    runs: tuple[Run, ...] = ()
+    recent: tuple[Run, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = {}
     mode: Mode | None = None
     policy_version: str | None = None
@@ -132,7 +132,7 @@ def target_of(subject: str, context: ProposeContext) -> Target | str:
 
 
 def _for_finding(finding: Finding, catalog: Catalog, context: ProposeContext, now: Now, skipped: list[Skip]) -> Wish | None:
-    history = [run for run in context.runs if run.proposal.finding_id == finding.id]
+    history = [run for run in context.recent if run.proposal.finding_id == finding.id]
     alive = next((run for run in history if not run.final), None)
     if alive is not None:
         skipped.append(Skip(finding.id, alive.proposal.playbook, f"its run is {alive.state}"))
@@ -218,7 +218,7 @@ def _blocked(
     for hold in context.holds:
         if hold.playbook == name and hold.target in keys:
             return f"{hold.by.id} undid it here: held until the finding clears or a person lifts the hold"
-    for run in context.runs:
+    for run in context.recent:
         touched = {step.target.key for step in run.proposal.steps}
         same = run.proposal.playbook == name and (touched & keys or run.proposal.finding_id == finding.id)
         if same and not run.final:
