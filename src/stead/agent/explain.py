@@ -15,7 +15,7 @@ import msgspec
 from stead.model.change import Run, Step
 from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.find import Finding
-from stead.model.messages import Explanation, Link
+from stead.model.messages import Explanation, Link, Which
 from stead.model.record import StoredEntry
 
 SCAN_LIMIT: Final = 500
@@ -29,7 +29,7 @@ class Evidence(Protocol):
     def run(self, prefix: str) -> Run | None:
         """One run by id or unique prefix."""
 
-    def runs(self, which: str, limit: int) -> Sequence[Run]:
+    def runs(self, which: Which, limit: int) -> Sequence[Run]:
         """Runs, newest first."""
 
     def findings(self, cleared: bool, limit: int) -> Sequence[Finding]:

@@ -5,24 +5,17 @@ Reads only the series in memory (15 minutes at full rate). What is not known the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from stead.flow.verify import as_predicted, wanted_level
-from stead.model.change import Prediction, Proposal, Run
+from stead.flow.verify import good_in_a_row
+from stead.model.change import Run
 from stead.model.observe import Now
 
 
 class Memory(Protocol):
     """The short memory of series (`stats.series.Series`)."""
-
-    def watch(self, metric: str, subject: str) -> None:
-        """Keep this series at full rate."""
-
-    def value(self, metric: str, subject: str) -> float | None:
-        """The newest value."""
 
     def mean(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> float | None:
         """The mean over a stretch of time."""
@@ -31,41 +24,20 @@ class Memory(Protocol):
         """The values over a stretch of time."""
 
 
-def with_baseline(proposal: Proposal, series: Memory, now: Now) -> Proposal:
-    """The proposal with its prediction's baseline: the mean over the span that is predicted for, else the newest value."""
-    prediction = proposal.prediction
-    if prediction is None:
-        return proposal
-    series.watch(prediction.metric, prediction.subject)
-    from_ms = now.mono_ms - round(prediction.within_s * 1000)
-    mean = series.mean(prediction.metric, prediction.subject, from_ms, now.mono_ms)
-    if mean is None:
-        mean = series.value(prediction.metric, prediction.subject)
-    return msgspec.structs.replace(proposal, prediction=msgspec.structs.replace(prediction, baseline=mean))
+def measured(run: Run, series: Memory, now: Now) -> tuple[Run, float | None, int | None]:
+    """The run with its baseline as it was right before the change, the mean after, and the newest good readings in a row.
 
-
-def measured(run: Run, series: Memory, now: Now) -> tuple[float | None, float | None, int | None]:
-    """The predicted metric's mean before and after the change, and how many newest readings in a row are as predicted."""
+    A proposal may have waited for people for an hour: what it was planned by is no baseline any more, if a newer is known.
+    """
     prediction = run.proposal.prediction
     if prediction is None or run.acted_ms is None:
-        return None, None, None
+        return run, None, None
     acted = now.mono_ms - (now.unix_ms - run.acted_ms)
     within = round(prediction.within_s * 1000)
     metric, subject = prediction.metric, prediction.subject
     before = series.mean(metric, subject, acted - within, acted)
+    if before is not None:
+        prediction = msgspec.structs.replace(prediction, baseline=before)
+        run = msgspec.structs.replace(run, proposal=msgspec.structs.replace(run.proposal, prediction=prediction))
     after = series.mean(metric, subject, max(acted + 1, now.mono_ms - within), now.mono_ms)
-    readings = series.readings(metric, subject, acted + 1, now.mono_ms)
-    return before, after, in_a_row(prediction, prediction.baseline if before is None else before, readings)
-
-
-def in_a_row(prediction: Prediction, before: float | None, readings: Sequence[float]) -> int | None:
-    """How many of the newest readings in a row are as predicted; None when there are none to judge by."""
-    if before is None or not readings:
-        return None
-    level = wanted_level(prediction, before)
-    count = 0
-    for value in reversed(readings):
-        if not as_predicted(prediction, level, value):
-            break
-        count += 1
-    return count
+    return run, after, good_in_a_row(prediction, series.readings(metric, subject, acted + 1, now.mono_ms))

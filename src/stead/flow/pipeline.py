@@ -13,19 +13,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from stead import __version__
 from stead.catalog.windows import in_window
 from stead.flow import record, runs
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
-from stead.flow.measure import measured, with_baseline
+from stead.flow.measure import measured
 from stead.flow.place import Place, Plugged
 from stead.flow.plan import plan
 from stead.flow.propose import ProposeContext, Wish, propose
 from stead.flow.record import Stamp
-from stead.flow.verify import verdict
+from stead.flow.verify import judge
 from stead.model.catalog import Catalog
 from stead.model.change import Hold, Run
 from stead.model.config import Config
@@ -158,7 +156,7 @@ class Road:
             latest=self.series.value,
             boot_id=self.place.host.boot_id,
             holds=tuple(self.holds),
-            recent=(*self.recent, *self.runs.values()),
+            runs=(*self.recent, *self.runs.values()),
             identities=self._identities(),
             mode=self.autonomy().mode,
             policy_version=self.policy.version,
@@ -169,9 +167,20 @@ class Road:
 
     async def consider(self, wish: Wish, now: Now) -> Run:
         """Plan a wish against the host as it is, decide, record, and let it act if it may."""
-        place = self.place
-        planned = await plan(wish, self.plugged.actuators, place.host, self.series.value, self.policy, now, place.new_id)
-        proposal = with_baseline(msgspec.structs.replace(planned, catalog_version=self.catalog.version), self.series, now)
+        place, series = self.place, self.series
+        proposal = await plan(
+            wish,
+            self.plugged.actuators,
+            place.host,
+            series.value,
+            self.policy,
+            now,
+            place.new_id,
+            self.catalog.version,
+            lambda metric, subject, last_s: series.mean(metric, subject, now.mono_ms - round(last_s * 1000), now.mono_ms),
+        )
+        if proposal.prediction is not None:
+            series.watch(proposal.prediction.metric, proposal.prediction.subject)
         decision = None if proposal.impossible else decide(proposal, self.policy, self.deciding(now), now)
         run, entries = runs.start(proposal, decision, self.stamp(now).by(proposal.requester))
         await self.keep(run, entries, now)
@@ -241,8 +250,8 @@ class Road:
         if await self.place.hands.is_gone(run):
             self.learn(await self.place.hands.moot(run))
             return
-        before, after, good = measured(run, self.series, now)
-        judged = verdict(run, await self.place.hands.check(run), before, after, good, now)
+        run, after, good = measured(run, self.series, now)
+        judged = judge(run, await self.place.hands.met(run), after, good, now)
         moved = await self.keep(*runs.verified(run, judged, self.stamp(now)), now)
         if moved.state == "undoing":
             self.put_back(moved, judged.result)

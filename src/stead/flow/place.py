@@ -14,6 +14,7 @@ from stead.flow.act import Hands
 from stead.flow.observe import Observer
 from stead.model.change import Hold, Run
 from stead.model.find import Finding
+from stead.model.messages import Which
 from stead.model.observe import Now, Sample, Top
 from stead.model.policy import Autonomy
 from stead.protocols import Actuator, Bus, Clock, Detector, Host, Ledger
@@ -25,7 +26,7 @@ class Reader(Protocol):
     def live_runs(self) -> Sequence[Run]:
         """Runs that something may still move."""
 
-    def runs(self, which: str, limit: int) -> Sequence[Run]:
+    def runs(self, which: Which, limit: int) -> Sequence[Run]:
         """Runs, newest first."""
 
     def run(self, prefix: str) -> Run | None:

@@ -53,10 +53,13 @@ class ListFindings(msgspec.Struct, frozen=True, tag="findings"):
     limit: int = 100
 
 
+Which = Literal["all", "proposals", "runs"]
+
+
 class ListRuns(msgspec.Struct, frozen=True, tag="runs"):
     """→ RunList, newest first. `which`: proposals are those that wait or were advised; runs those that acted."""
 
-    which: Literal["all", "proposals", "runs"] = "all"
+    which: Which = "all"
     limit: int = 100
 
 
