@@ -17,7 +17,10 @@ ROWS_A_POINT = 12
 
 
 def choose(span_ms: int, points: int, base_ms: int, oldest_ms: dict[Source, int], from_ms: int) -> Source:
-    """The source for a range: fine enough for the points, reaching back as far as anything does. `oldest_ms`: where there are rows."""
+    """The source for a range: fine enough for the points, reaching back as far as anything does.
+
+    `oldest_ms` has the sources that have any rows of the series, with the time of their first.
+    """
     steps: dict[Source, int] = {"snapshot": base_ms, "hour": 3_600_000, "day": 86_400_000}
     preferred: Source = "raw"
     if span_ms > RAW_SPAN_MS:

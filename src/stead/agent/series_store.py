@@ -182,7 +182,7 @@ class SeriesStore:
             self._ids.clear()  # ids given in this transaction are void
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error | OSError):
+            if isinstance(error, sqlite3.Error | OSError | ValueError):
                 raise refusal(error, self.path) from error
             raise
 
@@ -226,6 +226,8 @@ class SeriesStore:
             block = Block()
             for one in ids:
                 block.extend(decode(self._db.execute("SELECT block FROM raw_pending WHERE id = ?", (one,)).fetchone()[0]))
+            if not block.at_ms:
+                continue
             span = (min(block.at_ms), max(block.at_ms))
             self._db.execute("INSERT INTO raw_blocks (start_ms, end_ms, block) VALUES (?, ?, ?)", (*span, encode(block)))
             self._db.executemany("DELETE FROM raw_pending WHERE id = ?", [(one,) for one in ids])
@@ -267,9 +269,8 @@ class SeriesStore:
     def _oldest(self, metric: str, subject: str) -> dict[Source, int]:
         """Where each source of this series begins, for those that have any rows."""
         found: dict[Source, int] = {}
-        first = [
-            self._reader.execute(f"SELECT min(start_ms) FROM {table}").fetchone()[0] for table in ("raw_blocks", "raw_pending")
-        ]  # noqa: S608
+        oldest = "SELECT min(start_ms) FROM raw_blocks UNION ALL SELECT min(start_ms) FROM raw_pending"
+        first = [row[0] for row in self._reader.execute(oldest)]
         with self._adding:
             first += [one.at_ms[0] for one in (*self._waiting, self._pending) if one.at_ms]
         known = [one for one in first if one is not None]
