@@ -89,7 +89,7 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
     host, clock = LocalHost(), SystemClock()
     wired = Wired(config, paths, clock, host)
     wired.ledger = LedgerStore.open(Path(paths.state) / "ledger.db", wired.host_name, clock)
-    policy = load_policy(config.policy, protected=config.safety.protected, solo=config.safety.solo)
+    policy = load_policy(paths.policy or config.policy, protected=config.safety.protected, solo=config.safety.solo)
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
     autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), first(config, first_mode))

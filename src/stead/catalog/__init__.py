@@ -16,6 +16,7 @@ GROUPS: Final[dict[str, str]] = {
     "learning": "Learning",
     "autonomy": "Autonomy & Governance",
     "infra": "Infrastructure",
+    "workload": "Workloads",
     "stead": "Stead itself",
 }
 

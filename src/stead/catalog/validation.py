@@ -24,7 +24,8 @@ def validate(
     `states`: actuator → the names in its state, where plugins add to stead's own.
     """
     try:
-        groups = [SHIPPED, overlay_files(directory)] if directory else [SHIPPED]
+        shipped_alone = not directory or Path(directory).resolve() == FOLDER.resolve()
+        groups = [SHIPPED] if shipped_alone else [SHIPPED, overlay_files(directory)]
         laid = lay(groups)
         found = [*laid.problems, *check(laid, {**BUILT_IN_STATES, **(states or {})}, strict=True, known_metrics=known_metrics)]
     except SteadError as error:

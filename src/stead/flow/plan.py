@@ -161,6 +161,8 @@ def _resolved(name: str, value: Any, present: Any, subject: str, latest: Latest)
     base = _based(name, value, present, subject, latest)
     if value.at_most_times is not None and _number(present):
         base = min(base, present * value.at_most_times)
+    if value.at_least_times is not None and _number(present):
+        base = max(base, present * value.at_least_times)
     if value.at_most is not None:
         base = min(base, value.at_most)
     if value.at_least is not None:

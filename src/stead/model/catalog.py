@@ -76,6 +76,7 @@ class StateChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least: float | None = None
     at_most: float | None = None
     at_most_times: float | None = None  # no more than this many times the present value
+    at_least_times: float | None = None  # no less than this many times the present value
 
 
 class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -74,7 +74,10 @@ class Series:
                 known = self._labels.get(fact.subject)
                 if known is None:
                     known = self._labels[fact.subject] = {"pid": fact.subject[len(PROCESS) :].partition("@")[0]}
-                known[fact.name.removeprefix("process.")] = str(fact.value)
+                if fact.name == "process":  # "sh: sh -c while :; do :; done"
+                    known["process"], _, known["command"] = str(fact.value).partition(": ")
+                else:
+                    known[fact.name.removeprefix("process.")] = str(fact.value)
         if len(self._labels) > len(self._tracks) + 64:
             self._forget_labels()
 
