@@ -14,7 +14,7 @@ from stead.cli.verb import Session, examples, options
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Problem
 
 VALIDATE = examples(
-    ("stead catalog validate", "the shipped catalogue with the configured overlay"),
+    ("stead catalog validate", "the catalogue that comes with stead"),
     ("stead catalog validate ./catalog", "a directory (or file) of your own"),
 )
 CATALOG = examples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -26,8 +27,13 @@ EXAMPLES = examples(
     ("stead doctor", "every check, with what to do"), ("stead doctor -o json", "for a script; exit code 1 on a failure")
 )
 LEAST_FREE = 256 << 20  # bytes: a day of raw values, with room for the ledger
-FIXED_SQLITE = (3, 51, 3)  # before it, a rare race of WAL checkpoints (present since 3.7.0) can corrupt a database
-CAPABILITIES = {23: "CAP_SYS_NICE", 24: "CAP_SYS_RESOURCE", 19: "CAP_SYS_PTRACE"}
+FIXED_SQLITE = (3, 51, 3)  # before it (but for BACKPORTED), a WAL reset can corrupt a database that has several connections
+BACKPORTED = ((3, 50, 7), (3, 44, 6))
+CAPABILITIES = {  # bit → name, and what is lost without it
+    23: ("CAP_SYS_NICE", "a lowered priority can't be restored, so none is lowered alone"),
+    24: ("CAP_SYS_RESOURCE", "pressure triggers take windows of 2 s only"),
+    19: ("CAP_SYS_PTRACE", "IO and files of other users' processes are unknown"),
+}
 EARLIEST_S = 1_704_067_200  # 2024: a clock before this was never set
 
 
@@ -86,10 +92,10 @@ def python_check(version: tuple[int, ...]) -> Check:
 def sqlite_check(version: tuple[int, ...]) -> Check:
     """The version that Python is linked with."""
     text = ".".join(map(str, version))
-    if version >= FIXED_SQLITE:
+    if version >= FIXED_SQLITE or any(version[:2] == one[:2] and version >= one for one in BACKPORTED):
         return Check("sqlite", "ok", text)
-    why = f"{text} is older than 3.51.3, which mends a rare race of WAL checkpoints"
-    return Check("sqlite", "warn", why, "update it; until then stead's one writer a file keeps clear of the race")
+    why = f"{text} is older than 3.51.3, which mends a corruption that several connections to one WAL database can meet"
+    return Check("sqlite", "warn", why, "update it; until then open stead's databases with no other program while it runs")
 
 
 def state_checks(state: Path) -> list[Check]:
@@ -171,12 +177,10 @@ def capability_check(root: Path) -> Check:
     if not line:
         return Check("capabilities", "warn", "unknown: /proc/self/status does not name them", "run on Linux for full reach")
     held = int(line.split()[1], 16)
-    missing = [name for bit, name in CAPABILITIES.items() if not held >> bit & 1]
+    missing = [f"{name} ({loss})" for bit, (name, loss) in CAPABILITIES.items() if not held >> bit & 1]
     if not missing:
-        return Check("capabilities", "ok", ", ".join(CAPABILITIES.values()))
-    what = f"this user lacks {', '.join(missing)}"
-    return Check("capabilities", "warn", f"{what}: lowered priorities can't be restored, other users' processes are not seen whole",
-                 "run the agent as root or by its unit file")  # fmt: skip
+        return Check("capabilities", "ok", ", ".join(name for name, _ in CAPABILITIES.values()))
+    return Check("capabilities", "warn", f"this user lacks {', '.join(missing)}", "run the agent as root or by its unit file")
 
 
 def agent_check(paths: Paths) -> Check:
@@ -197,23 +201,26 @@ def agent_check(paths: Paths) -> Check:
 
 def port_check(bind: str, port: int, *, ours: bool) -> Check:
     """Is the hub's port free, or the hub on it?"""
-    if port_free(bind, port):
+    why_not = port_refused(bind, port)
+    if not why_not:
         return Check("port", "ok", f"{bind}:{port} is free")
-    if ours:
+    if ours and "in use" in why_not:
         return Check("port", "ok", f"{bind}:{port} is in use; an agent runs, so it is probably stead's hub")
-    return Check("port", "warn", f"{bind}:{port} is in use", "choose another with `stead up --port N` or hub.port")
+    return Check("port", "warn", f"{bind}:{port} {why_not}", "choose another with `stead up --port N` or hub.port")
 
 
-def port_free(bind: str, port: int) -> bool:
-    """Could somebody listen there now?"""
+def port_refused(bind: str, port: int) -> str:
+    """Why nobody could listen there now; empty when one could."""
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((bind, port))
-        except OSError:
-            return False
-    return True
+            probe.listen(1)
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            return "is in use" if in_use else f"can't be listened on ({error.strerror})"
+    return ""
 
 
 def _address() -> tuple[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from stead.cli.table import Cell, pairs, printable, styled
-from stead.cli.words import duration, moment, number
+from stead.cli.words import duration, moment, number, plural
 from stead.model.change import Prediction, Proposal, Receipt, Run, Step
 from stead.model.policy import Actor, Decision
 
@@ -113,7 +113,7 @@ def decision_lines(decision: Decision) -> list[str]:
     if decision.advised and decision.would is not None:
         answer_words = f"{answer} (mode {decision.mode}; in mode act: {decision.would})"
     elif answer == "ask":
-        answer_words = f"ask: needs {decision.approvals_needed or 1} approval(s)"
+        answer_words = f"ask: needs {plural(decision.approvals_needed or 1, 'approval')}"
     else:
         answer_words = answer
     reasons = [f"  {printable(reason)}" for reason in decision.reasons]

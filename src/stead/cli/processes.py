@@ -50,7 +50,7 @@ def agent(ctx: click.Context, state: str | None, config: str | None, mode: str |
 @click.command(epilog=HUB)
 @STATE
 @CONFIG
-@click.option("--port", type=click.IntRange(0, 65535), help="TCP port on loopback (8000 by default).")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port on loopback (8000 by default).")
 @click.pass_context
 def hub(ctx: click.Context, state: str | None, config: str | None, port: int | None) -> None:
     """Run the HTTP side for people in the foreground. Started as root, it drops to another user."""

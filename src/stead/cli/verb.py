@@ -47,6 +47,11 @@ class Session:
             self._door = Door(self.paths.socket)
         return self._door.ask(body, expect)
 
+    def close(self) -> None:
+        """Hang up."""
+        if self._door is not None:
+            self._door.close()
+
     def show(self, answer: Any, lines: Callable[[], Sequence[str]]) -> None:
         """Print the answer: as JSON, or the lines that `lines` makes of it."""
         if self.json:
@@ -80,6 +85,8 @@ def options(function: F) -> F:
     @click.pass_context
     @wraps(function)
     def run(ctx: click.Context, /, *args: Any, state: str | None, output: Output, **kwargs: Any) -> int | None:
-        return function(Session(state or ctx.find_root().obj, output), *args, **kwargs)
+        session = Session(state or ctx.find_root().obj, output)
+        ctx.call_on_close(session.close)
+        return function(session, *args, **kwargs)
 
     return run  # type: ignore[return-value]
