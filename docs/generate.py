@@ -24,6 +24,7 @@ import msgspec
 
 from stead.model import config as config_model
 from stead.model import workload as workload_model
+from stead.model.catalog import Catalog, MetricCatalogEntry
 from stead.model.observe import MetricSpec
 
 FOLDER = Path(__file__).parent / "reference"
@@ -218,6 +219,14 @@ def bands(thresholds: Any) -> str:
     return ", ".join(pieces)
 
 
+def judged(entry: MetricCatalogEntry, catalog: Catalog) -> str:
+    """The row of one catalogued metric."""
+    words = entry.description + (f" *(unsupported: {entry.unsupported})*" if entry.unsupported else "")
+    answers = ", ".join(dict.fromkeys(playbook.playbook_id for playbook in catalog.answering(entry.metric_id)))
+    lasts = f"{entry.for_s:g} s" if entry.thresholds else ""
+    return row(code(entry.metric_id), entry.unit, words, bands(entry.thresholds), lasts, answers)
+
+
 def metrics() -> str:
     """What is judged, then what is only measured, then the remedies."""
     catalog = import_module("stead.catalog").load_catalog("", known_metrics=None, actuators=None)
@@ -226,16 +235,11 @@ def metrics() -> str:
         "# Metrics and playbooks\n",
         "What the shipped catalogue judges. A metric without a source yet is *unsupported*, and says what is missing.\n",
     ]
-    for title in dict.fromkeys(entry.title or entry.category for entry in catalog.metrics.values()):
-        lines += [f"## {title}\n", *head("metric", "unit", "meaning", "bands", "for", "answered by")]
-        for entry in catalog.metrics.values():
-            if (entry.title or entry.category) == title:
-                words = entry.description + (f" *(unsupported: {entry.unsupported})*" if entry.unsupported else "")
-                answers = ", ".join(dict.fromkeys(p.playbook_id for p in catalog.answering(entry.metric_id)))
-                lines.append(
-                    row(code(entry.metric_id), entry.unit, words, bands(entry.thresholds), f"{entry.for_s:g} s", answers)
-                )
-        lines.append("")
+    for category, title in import_module("stead.catalog").GROUPS.items():
+        entries = [entry for entry in catalog.metrics.values() if entry.category == category]
+        if entries:
+            lines += [f"## {title}\n", *head("metric", "unit", "meaning", "bands", "for", "answered by")]
+            lines += [*(judged(entry, catalog) for entry in entries), ""]
     lines += ["## Measured and not judged\n", *head("metric", "unit", "meaning", "probe")]
     lines += [
         row(code(spec.id), spec.unit, spec.help, probe)

@@ -37,7 +37,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_grace_s: float = 5.0  # from SIGTERM to SIGKILL
     start_grace_s: float = 2.0  # time to become healthy
     backoff_s: float = 1.0  # first delay after a crash; doubles to backoff_max_s
-    backoff_max_s: float = 60.0
+    backoff_max_s: float = 60.0  # no delay is longer
     cpus: tuple[int, ...] = ()  # affinity
 
 
