@@ -154,7 +154,7 @@ class LocalHost:
         if self.system != "linux":
             return f"boot-{int(self.psutil.boot_time())}"
         try:
-            return self.read("/proc/sys/kernel/random/boot_id", 64).decode().strip()
+            return self.read("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
         except OSError:
             return "unknown"
 
