@@ -1,14 +1,14 @@
 """`python -m stead.agent`: the daemon, without the command line's library.
 
-What some libraries load only because it happens to be installed is kept out here: rich costs 7 MB, and TLS (3 MB) is not
-needed on a Unix socket.
+What some libraries load only because it happens to be there is kept out: rich (7 MB, through structlog), OpenSSL (3.5 MB
+for hashlib, whose own SHA-256 does as well here; 3 MB for TLS, which a Unix socket does not need).
 """
 
 from __future__ import annotations
 
 import sys
 
-for spared in ("rich", "better_exceptions", "ssl"):
+for spared in ("rich", "better_exceptions", "ssl", "_hashlib"):
     sys.modules.setdefault(spared, None)  # type: ignore[arg-type]
 
 from stead.agent.daemon import main  # noqa: E402

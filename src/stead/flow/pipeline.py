@@ -71,6 +71,8 @@ class Road:
         """Before the first tick: know what is open, and settle what a crash interrupted."""
         ledger = self.place.ledger
         self.findings = {finding.fingerprint: finding for finding in ledger.open_findings()}
+        for finding in self.findings.values():
+            self.series.expect(finding.metric, finding.subject, now)
         self.holds = list(ledger.holds())
         self.recent.extend(run for run in reversed(ledger.runs("all", RECENT_RUNS)) if run.final)
         live = list(ledger.live_runs())
@@ -156,7 +158,7 @@ class Road:
             latest=self.series.value,
             boot_id=self.place.host.boot_id,
             holds=tuple(self.holds),
-            runs=(*self.recent, *self.runs.values()),
+            recent=(*self.recent, *self.runs.values()),
             identities=self._identities(),
             mode=self.autonomy().mode,
             policy_version=self.policy.version,
