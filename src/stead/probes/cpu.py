@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stead.model.observe import MetricSpec, Now, Reading, Sample
+from stead.probes.kernel_files import parse_schedstat
 from stead.probes.reading import FIRST, RESET, Rates, Source, SystemProbe
 from stead.protocols import Host
 
@@ -48,14 +49,6 @@ def parse_loadavg(text: str) -> tuple[float, float, float]:
     """Parse the load averages over 1, 5 and 15 minutes."""
     one, five, fifteen = text.split()[:3]
     return float(one), float(five), float(fifteen)
-
-
-def parse_schedstat(text: str) -> float:
-    """Sum the seconds that tasks waited for a CPU, over the cpu lines of /proc/schedstat."""
-    waited_ns = [int(line.split()[8]) for line in text.splitlines() if line.startswith("cpu")]
-    if not waited_ns:
-        raise ValueError("no cpu line")
-    return sum(waited_ns) / 1e9
 
 
 def shares(before: Times | None, after: Times) -> Shares | str:

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from stead.model.observe import Fact, Now, Reading, Scalar
-from stead.probes.memory import parse_meminfo
+from stead.probes.kernel_files import parse_meminfo
 from stead.probes.reading import SystemProbe
 from stead.protocols import Host
 

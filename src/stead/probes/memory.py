@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from stead.model.observe import MetricSpec, Now, Reading, Sample
+from stead.probes.kernel_files import parse_meminfo
 from stead.probes.reading import Rates, Source, SystemProbe
 from stead.protocols import Host
 
 _OOM_INTERVAL_MS: Final = 10_000  # /proc/vmstat is long, and an OOM kill can wait ten seconds to be counted
-
-
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Parse /proc/meminfo into bytes by name."""
-    sizes = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        fields = rest.split()
-        if fields:
-            sizes[name] = int(fields[0]) * (1024 if len(fields) > 1 else 1)
-    return sizes
 
 
 def parse_oom_kills(text: str) -> int | None:

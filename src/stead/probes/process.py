@@ -10,7 +10,7 @@ import sys
 from typing import Final
 
 from stead.model.observe import Fact, MetricSpec, Now, ProcessUse, Reading, Sample, Top
-from stead.probes.cpu import parse_schedstat
+from stead.probes.kernel_files import parse_schedstat
 from stead.probes.proc_details import Details
 from stead.probes.proc_elsewhere import Elsewhere
 from stead.probes.proc_table import Table, Task, most

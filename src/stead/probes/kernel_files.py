@@ -1,0 +1,22 @@
+"""Parsers of kernel files that more than one probe reads."""
+
+from __future__ import annotations
+
+
+def parse_schedstat(text: str) -> float:
+    """Sum the seconds that tasks waited for a CPU, over the cpu lines of /proc/schedstat."""
+    waited_ns = [int(line.split()[8]) for line in text.splitlines() if line.startswith("cpu")]
+    if not waited_ns:
+        raise ValueError("no cpu line")
+    return sum(waited_ns) / 1e9
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Parse /proc/meminfo into bytes by name."""
+    sizes = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        if fields:
+            sizes[name] = int(fields[0]) * (1024 if len(fields) > 1 else 1)
+    return sizes
