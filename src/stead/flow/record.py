@@ -82,7 +82,7 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
     data = one.bulk
     encoded = _leaf_bytes(one, body, salt, data)
     if len(encoded) > LEAF_MAX_BYTES:
-        data = canonical({"body": body, "bulk": None if one.bulk is None else one.bulk.decode("utf-8", "replace")})
+        data = _dump({"body": body, "bulk": None if one.bulk is None else one.bulk.decode("utf-8", "replace")})
         encoded = _leaf_bytes(one, {"about": one.subject, "oversize_bytes": len(encoded)}, salt, data)
     if len(encoded) > LEAF_MAX_BYTES:
         raise ValueError(f"an entry of type {one.type} does not fit a leaf even without its body")
@@ -90,9 +90,8 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
 
 
 def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
-    fields: dict[str, Any] = {
+    envelope: dict[str, Any] = {
         "actor": {"id": one.actor.id, "kind": one.actor.kind},
-        "body": body,
         "host": one.host,
         "id": one.id,
         "prev_cause": one.prev_cause,
@@ -101,8 +100,8 @@ def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes
         "v": one.v,
     }
     if data is not None:
-        fields["blob"] = _ref(salt, data)
-    return _dump(restrict(fields))
+        envelope["blob"] = _ref(salt, data)
+    return _dump({**restrict(envelope), "body": body})
 
 
 def _ref(salt: bytes, data: bytes) -> str:
