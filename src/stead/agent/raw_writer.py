@@ -9,42 +9,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from stead.agent.series_store import SeriesStore
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
 from stead.model.observe import MetricsSnapshot, Now, Sample, Top
 
-RETAIN_MS: Final = 3_600_000
-
 
 class RawWriter:
     """Puts a `SeriesStore` behind one thread."""
 
-    def __init__(self, store: SeriesStore, flush_s: float = 10.0) -> None:
+    def __init__(self, store: SeriesStore) -> None:
         self.store = store
-        self.flush_ms = int(flush_s * 1000)
         self.thread = ThreadPoolExecutor(1, "series")
         self.error: SteadError | None = None
         self.pending: Future[Any] | None = None
-        self.next_flush_ms = 0
-        self.next_retain_ms = 0
 
     def append(self, now: Now, samples: Sequence[Sample]) -> None:
-        """Take one tick's samples; every ten seconds hand them to the thread."""
+        """Take one tick's samples; every `flush_s` seconds hand them to the thread."""
         self.store.append(now, samples)
-        if now.mono_ms < self.next_flush_ms or (self.pending is not None and not self.pending.done()):
+        if not self.store.due(now) or (self.pending is not None and not self.pending.done()):
             return
-        self.next_flush_ms = now.mono_ms + self.flush_ms
-        self.pending = self.thread.submit(self._safely, self.store.flush)
-        if now.mono_ms >= self.next_retain_ms:
-            self.next_retain_ms = now.mono_ms + RETAIN_MS
-            self.thread.submit(self._safely, lambda: self.store.retain(now))
+        self.pending = self.thread.submit(self._safely, lambda: self.store.maintain(now))
 
     def snapshots(self, snapshots: Sequence[MetricsSnapshot], top: Top | None) -> None:
         """Keep five-minute snapshots and their busiest processes."""
-        self.thread.submit(self._safely, lambda: self.store.snapshots(snapshots, top))
+        self.store.snapshots(snapshots, top)
+        self.thread.submit(self._safely, self.store.flush)
 
     async def query(self, body: QuerySeries) -> SeriesAnswer:
         """Read a range on the thread."""

@@ -1,6 +1,6 @@
 """The host's series on disk: raw values, five-minute snapshots, hours and days, each for as long as it is worth.
 
-The agent's loop only calls `append`, `snapshots` and `processes`, which gather in memory. `maintain` (or `flush`,
+The agent's loop only calls `append`, `snapshots` and `due`, which work in memory. `maintain` (or `flush`,
 `roll`, `retain`) does the rest and may run on another thread: what was gathered goes to disk at least every `flush_s`
 seconds as a small block, so that kill -9 loses no more than that; every five minutes those become one block for the
 host; complete hours and days are merged from snapshots. Where the disk refuses, what is new stays in memory (an hour at
@@ -74,21 +74,19 @@ class SeriesStore:
         with self._adding:
             self._pending.add(now, samples)
 
-    def snapshots(self, snapshots: Sequence[MetricsSnapshot]) -> None:
-        """Gather snapshots for the next flush, in memory."""
+    def snapshots(self, snapshots: Sequence[MetricsSnapshot], top: Top | None = None) -> None:
+        """Gather a window's snapshots, and the busiest processes at its end, for the next flush. In memory; never fails."""
         with self._adding:
             self._queued.extend(snapshots)
-
-    def processes(self, start_ms: int, end_ms: int, top: Top) -> None:
-        """Gather the busiest processes of a snapshot's interval, for the next flush."""
-        with self._adding:
-            self._tops.append((start_ms, end_ms, top))
+            if top is not None and snapshots:
+                span = (min(one.start_ms for one in snapshots), max(one.end_ms for one in snapshots))
+                self._tops.append((*span, top))
 
     def due(self, now: Now) -> bool:
         """Is it time to flush, so that no more than `flush_s` seconds are ever in memory only?"""
-        begun, tick_ms = self._pending, 1000
-        waits = bool(begun.at_ms) and now.mono_ms - begun.began_mono_ms + tick_ms >= self.config.flush_s * 1000
-        return waits or bool(self._queued)
+        tick_ms = 1000
+        waited_ms = now.mono_ms - self._pending.began_mono_ms
+        return bool(self._pending.at_ms) and waited_ms + tick_ms >= self.config.flush_s * 1000
 
     def flush(self) -> int:
         """Write what was gathered; gives the number of ticks. Raises SteadError where the disk refuses; nothing is lost then."""

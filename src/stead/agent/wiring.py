@@ -100,7 +100,11 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
     road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
     series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s)
-    wired.raw = RawWriter(SeriesStore(Path(paths.state) / "series.db", config.store), config.store.flush_s)
+    units = {name: spec.unit for name, spec in observer.specs().items()} | {
+        one.metric_id: one.unit for one in catalog.metrics.values()
+    }
+    store = SeriesStore(Path(paths.state) / "series.db", config.store, snapshot_s=config.agent.snapshot_s, units=units)
+    wired.raw = RawWriter(store)
     hands = Hands(
         host=host,
         actuators=actuators,

@@ -3,8 +3,8 @@
 Opens after `for` in the band (hysteresis is in the observation's band, so a dip that stays above the exit level does
 not start it again), turns critical after `for` in the critical band, and clears after `clear_s` back inside. Further
 bad observations fold into the open finding. An unknown value neither opens nor clears, and its time does not count;
-an open finding then carries a `stale` label with the reason. A subject that is gone, while others of its metric
-still report, clears its finding. Durations use the monotonic clock; the finding's times are Unix times.
+an open finding then carries a `stale` label with the reason. A subject that is no longer reported, while its source is
+alive, clears its finding. Durations use the monotonic clock; the finding's times are Unix times.
 
 Memory: one record for each series that is outside good now. The caller hands in what is open, by fingerprint, with
 the changes of the call before already in it; after a restart that is how this detector goes on where it was.
@@ -22,11 +22,10 @@ from stead.model.catalog import Catalog, MetricCatalogEntry
 from stead.model.find import Finding, Observation
 from stead.model.observe import Now
 from stead.stats.bands import SEVERITY, threshold_crossed
-from stead.stats.track import GONE, NO_DATA, PROCESS
+from stead.stats.track import GONE, NO_DATA
 
 EVIDENCE: Final = 60
 REFRESH_MS: Final = 60_000  # an open finding's value, evidence and count are told again this often
-ADOPT_MS: Final = 60_000  # after a restart: how long a process has to show up again
 Bad = Literal["warning", "critical"]
 
 
@@ -84,7 +83,6 @@ class BandDetector:
 
     def __init__(self) -> None:
         self._watches: dict[str, Watch] = {}
-        self._began: dict[str, int] = {}  # metric → when this detector first saw a process's value of it
 
     def find(
         self,
@@ -108,9 +106,7 @@ class BandDetector:
                 after = self._judge(key, observed, entry, catalog, finding, now)
                 if after is not None:
                     changed.append(after if after.id else msgspec.structs.replace(after, id=new_id()))
-            if observed.value is not None and observed.subject.startswith(PROCESS):
-                self._began.setdefault(observed.metric, now.mono_ms)
-        return changed + self._unseen(open_findings, catalog, now)
+        return changed
 
     def _judge(
         self, key: str, observed: Observation, entry: MetricCatalogEntry, catalog: Catalog, finding: Finding | None, now: Now
@@ -192,7 +188,6 @@ class BandDetector:
             self._watches.pop(key, None)
             if observed.reason == GONE:
                 return _cleared(finding, watch, observed, now) if finding else None
-            self._began.pop(observed.metric, None)
         elif watch is None and finding is not None:
             watch = self._watches[key] = Watch(now)
             watch.evidence = list(finding.evidence)
@@ -203,18 +198,6 @@ class BandDetector:
         return msgspec.structs.replace(
             finding, updated_ms=now.unix_ms, labels={**finding.labels, "stale": observed.reason or "unknown"}
         )
-
-    def _unseen(self, open_findings: Mapping[str, Finding], catalog: Catalog, now: Now) -> list[Finding]:
-        """Findings about processes that ended unseen (while the agent or the probe was down): others report, these don't."""
-        ended = []
-        for key, finding in open_findings.items():
-            if finding.subject.startswith(PROCESS) and key not in self._watches:
-                entry = catalog.metrics.get(finding.metric)
-                patience_ms = max(ADOPT_MS, int(3000 * entry.recommended_interval_seconds) if entry else 0)
-                if _lasted(self._began.get(finding.metric), now, patience_ms):
-                    gone = Observation(finding.metric, finding.subject, None, "unknown", now.unix_ms, GONE)
-                    ended.append(_cleared(finding, None, gone, now))
-        return ended
 
 
 def detector() -> BandDetector:
@@ -255,7 +238,7 @@ def _moved(watch: Watch, observed: Observation, entry: MetricCatalogEntry, band:
 def _cleared(finding: Finding, watch: Watch | None, observed: Observation, now: Now) -> Finding:
     labels = {name: text for name, text in finding.labels.items() if name != "stale"}
     if observed.reason == GONE:
-        labels["cleared"] = "its subject is gone"
+        labels["cleared"] = "no longer among those reported"
     return msgspec.structs.replace(
         finding,
         value=finding.value if observed.value is None else observed.value,
@@ -269,7 +252,7 @@ def _cleared(finding: Finding, watch: Watch | None, observed: Observation, now: 
 
 def _title(watch: Watch, observed: Observation, entry: MetricCatalogEntry, band: Bad, threshold: float | None, now: Now) -> str:
     lasted_s = (now.mono_ms - (watch.warning_ms or now.mono_ms)) / 1000
-    return title(entry, observed.subject, band, observed.value, threshold, lasted_s, observed.labels)
+    return title(entry, observed.subject, band, observed.value, threshold, lasted_s, observed.labels, observed.reason)
 
 
 def _answering(catalog: Catalog, metric: str, band: Bad) -> tuple[str, ...]:

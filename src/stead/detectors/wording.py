@@ -19,6 +19,7 @@ _SUFFIX: Final = {
     "requests_per_second": " requests a second",
     "count_per_5m": " in 5 min",
 }
+_COUNTED: Final = frozenset(("count", "count_per_5m", "processes", "bool", "bytes"))
 _BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -30,8 +31,10 @@ class Fields(dict[str, str]):
         return "?"
 
 
-def number(value: float) -> str:
-    """Three digits or so: 0.97, 1.0, 12.3, 350."""
+def number(value: float, unit: str = "") -> str:
+    """Three digits or so: 0.97, 1.0, 12.3, 350; what is counted, and comes out even, has no fraction."""
+    if unit in _COUNTED and value == int(value):
+        return f"{value:.0f}"
     size = abs(value)
     if size >= 100 or (size >= 10 and value == int(value)):
         return f"{value:.0f}"
@@ -50,7 +53,7 @@ def quantity(value: float, unit: str) -> str:
         while abs(value) >= 1000 and power < len(_BYTES) - 1:
             value, power = value / 1000, power + 1
         return f"{number(value)} {_BYTES[power]}{_SUFFIX.get(unit, '')}"
-    return number(value) + _SUFFIX.get(unit, "")
+    return number(value, unit) + _SUFFIX.get(unit, "")
 
 
 def duration(seconds: float) -> str:
@@ -70,14 +73,18 @@ def title(
     threshold: float | None,
     lasted_s: float,
     labels: Mapping[str, str],
+    reason: str = "",
 ) -> str:
     """The finding's title. A template that can't be filled gives way to the plain sentence."""
     if value is None:
-        return f"{entry.title or entry.metric_id}{_of(subject)} reads nothing, which counts as {band}"
+        return (
+            f"{entry.title or entry.metric_id}{_of(subject)} reads nothing, which counts as {band}: {reason or 'no reason given'}"
+        )
     if entry.finding:
         known = {**labels, "subject": subject, "metric": entry.metric_id, "unit": entry.unit, "band": band}
-        known |= {"value": number(value), "quantity": quantity(value, entry.unit), "for": duration(lasted_s)}
+        known |= {"value": number(value, entry.unit), "quantity": quantity(value, entry.unit), "for": duration(lasted_s)}
         known["threshold"] = quantity(threshold, entry.unit) if threshold is not None else "?"
+        known["reason"] = reason or "no reason given"
         known.setdefault("name", subject.partition(":")[2] or subject)
         try:
             return entry.finding.format_map(Fields(known))

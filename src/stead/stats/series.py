@@ -12,14 +12,18 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from stead.model.catalog import Catalog
 from stead.model.find import Observation
 from stead.model.messages import MetricView
 from stead.model.observe import Fact, MetricSpec, MetricsSnapshot, Now, Sample
-from stead.stats.track import GONE, NO_DATA, PROCESS, Track, make_track
+from stead.stats.track import GONE, LEAST_PATIENCE_MS, NO_DATA, PROCESS, Track, make_track
 
 MAX_SERIES: Final = 4000
 KEEP_MS: Final = 900_000  # of full-rate memory
+EXPECTED_MS: Final = 10_000
+PROCESS_TABLE: Final = ("infra.processes_total", "host")  # while this has a value, processes that are not reported are gone
 _HUGE: Final = sys.float_info.max
 
 
@@ -37,7 +41,7 @@ class Series:
         self._tracks: dict[tuple[str, str], Track] = {}
         self._watched: set[tuple[str, str]] = set()
         self._predicted = {one.predict.metric for one in catalog.playbooks.values() if one.predict}
-        self._labels: dict[str, dict[str, str]] = {}
+        self._labels: dict[str, tuple[str, dict[str, str]]] = {}  # subject → what its fact said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
         self._closing: list[MetricsSnapshot] = []  # of subjects that vanished in this window
         self._window_ms: int | None = None  # when the present window began, Unix
@@ -68,18 +72,17 @@ class Series:
                     track.ring.add(mono_ms, value)
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
-        """Remember what processes are called: facts of `process:…` subjects become labels of their observations."""
+        """Remember what processes are called: a fact `process` ("name: command line") labels its subject's observations."""
         for fact in facts:
-            if fact.subject.startswith(PROCESS) and fact.value is not None:
+            if fact.name == "process" and isinstance(fact.value, str) and fact.subject.startswith(PROCESS):
                 known = self._labels.get(fact.subject)
-                if known is None:
-                    known = self._labels[fact.subject] = {"pid": fact.subject[len(PROCESS) :].partition("@")[0]}
-                if fact.name == "process":  # "sh: sh -c while :; do :; done"
-                    known["process"], _, known["command"] = str(fact.value).partition(": ")
-                else:
-                    known[fact.name.removeprefix("process.")] = str(fact.value)
+                if known is None or known[0] != fact.value:
+                    name, _, command = fact.value.partition(": ")
+                    labels = {"process": name, "pid": fact.subject[len(PROCESS) :].partition("@")[0]}
+                    self._labels[fact.subject] = (fact.value, labels | ({"command": command} if command else {}))
         if len(self._labels) > len(self._tracks) + 64:
-            self._forget_labels()
+            live = {subject for _, subject in self._tracks}
+            self._labels = {subject: known for subject, known in self._labels.items() if subject in live}
 
     def latest(self, metric: str, subject: str) -> Sample | None:
         """The newest sample, None when there has been none (or its subject has vanished)."""
@@ -114,6 +117,13 @@ class Series:
         """The known values from one time to another (both included), oldest first: what `mean` is the mean of."""
         track = self._tracks.get((metric, subject))
         return track.ring.between(from_mono_ms, to_mono_ms) if track and track.ring else []
+
+    def expect(self, metric: str, subject: str, now: Now) -> None:
+        """A finding from before a restart is about this: if its source lives and does not report it, it is observed as gone."""
+        if (metric, subject) not in self._tracks:
+            track = self._open(Sample(metric, subject, None, "not seen yet since the start"), now)
+            if track is not None:
+                track.spacing_ms = EXPECTED_MS
 
     def observations(self, now: Now) -> list[Observation]:
         """What the intervals that just ended came to. Call once a tick, after `add`."""
@@ -172,21 +182,20 @@ class Series:
     def _drop(self, key: tuple[str, str], now: Now) -> Observation:
         """Forget a subject. Where others of its metric still report, it is gone; else its source fell silent."""
         track = self._tracks.pop(key)
-        alive = now.mono_ms - self._fresh.get(track.metric, -sys.maxsize) <= track.patience_ms
+        alive = now.mono_ms - self._fresh.get(track.metric, -sys.maxsize) <= track.patience_ms or self._has_process_table(
+            track, now
+        )
         observed = self._labelled(track.ended(now, GONE if alive else NO_DATA))
         snapshot = track.close(self._window_ms or now.unix_ms, now.unix_ms, now.mono_ms)
         if snapshot is not None and len(self._closing) < self._capacity:
             self._closing.append(snapshot)
         return observed
 
-    def _labelled(self, observed: Observation) -> Observation:
-        labels = self._labels.get(observed.subject)
-        if labels is None:
-            return observed
-        return Observation(
-            observed.metric, observed.subject, observed.value, observed.band, observed.at_ms, observed.reason, dict(labels)
-        )
+    def _has_process_table(self, track: Track, now: Now) -> bool:
+        table = self._tracks.get(PROCESS_TABLE)
+        reads = table is not None and table.last.value is not None and now.mono_ms - table.seen_ms <= LEAST_PATIENCE_MS
+        return reads and track.subject.startswith(PROCESS)
 
-    def _forget_labels(self) -> None:
-        live = {subject for _, subject in self._tracks}
-        self._labels = {subject: labels for subject, labels in self._labels.items() if subject in live}
+    def _labelled(self, observed: Observation) -> Observation:
+        known = self._labels.get(observed.subject)
+        return observed if known is None else msgspec.structs.replace(observed, labels=known[1])

@@ -16,7 +16,7 @@ from stead.stats.sketch import Sketch
 from stead.stats.window import Ring, Window, total_of
 
 PROCESS: Final = "process:"
-GONE: Final = "gone"  # the reason of the last observation of a subject whose metric still reports others
+GONE: Final = "gone"  # the reason of the last observation of a subject that is no longer reported by a source that lives
 NO_DATA: Final = "no data"  # the reason when the source itself fell silent
 SAME_TICK_MS: Final = 1000  # intervals up to this are evaluated in the tick of their sample
 PLAIN_INTERVAL_MS: Final = 30_000  # of metrics that are not catalogued
@@ -98,7 +98,7 @@ class Track:
             return None
         value, reason = None, self.last.reason
         if count >= max(entry.min_samples, 1):
-            value, reason = aggregate(self.values, entry.aggregation), ""
+            value = aggregate(self.values, entry.aggregation)
         elif count:
             reason = f"{count} of the {entry.min_samples} samples that it takes"
         self._enter(band_of(value, entry, self._known), now.mono_ms)

@@ -7,6 +7,7 @@ time in bands and sketches add exactly; the average is weighted by count.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import fsum, inf
 
@@ -62,7 +63,8 @@ class Ring:
 
     def between(self, from_mono_ms: float, to_mono_ms: float) -> list[float]:
         """The values with from ≤ time ≤ to, oldest first."""
-        return [value for at, value in zip(self._at, self._values, strict=True) if from_mono_ms <= at <= to_mono_ms]
+        first, last = bisect_left(self._at, from_mono_ms), bisect_right(self._at, to_mono_ms)
+        return self._values[first:last].tolist()
 
     def mean(self, from_mono_ms: float, to_mono_ms: float) -> float | None:
         """The mean of the values with from ≤ time ≤ to; None when there are none."""
