@@ -80,7 +80,7 @@ def test_banned_words_are_seen_in_either_spelling() -> None:
         (r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b", "unfinished work is an issue, not a comment"),
         (r"\b(pypi|python" + r"hosted|npm" + r"js|pypa)\.(org|io|com)\b", "a package is named, not where it is fetched from"),
         (r"(extra-)?index-" + r"url|find-" + r"links", "a package is named, not where it is fetched from"),
-        (r"(?<![\w.])/(work|farm|root|home/\w+|Users/\w+|workspace)/", "a path of one developer's machine"),
+        (r"(?<![\w.])/(work|farm|root|Users|workspace)/", "a path of one developer's machine"),
     ],
 )
 def test_no_file_says(pattern: str, why: str) -> None:
