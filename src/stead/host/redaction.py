@@ -14,7 +14,7 @@ HIDDEN = "[redacted]"
 _NAME = (
     r"(?:[\w.-]*(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|secret[-_]?key"
     r"|encryption[-_]?key|signing[-_]?key|credential|authorization|auth[-_]?key|bearer|cookie|session[-_]?key|client[-_]?secret|dsn)[\w.-]*"
-    r"|pass|\w*[-_]pass|pat|psk)"
+    r"|(?:[\w.-]*[-_.])?(?:pass|pat|psk))"
 )
 _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 _FLAG = re.compile(rf"--?{_NAME}", re.IGNORECASE)
@@ -63,7 +63,9 @@ def redact(argv: Sequence[str]) -> str:
 
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Copy an environment with the values of names that sound like secrets, and credentials in others, replaced."""
-    return {name: HIDDEN if _SECRET_NAME.search(name) and value else _redact_text(value) for name, value in environment.items()}
+    return {
+        name: HIDDEN if _SECRET_NAME.fullmatch(name) and value else _redact_text(value) for name, value in environment.items()
+    }
 
 
 def _next_is_secret(argument: str, program: str, was_hidden: bool) -> bool:

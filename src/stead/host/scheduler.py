@@ -91,7 +91,7 @@ class LinuxScheduler:
         The kernel shows a value even where it counts for nothing: autogroups switched off, or a CPU control group in charge.
         """
         try:
-            text = self._host.read(f"/proc/{pid}/autogroup", 256).decode()
+            text = self._host.read(f"/proc/{_real(pid)}/autogroup", 256).decode()
         except FileNotFoundError:
             self._check_alive(pid)
             return None
