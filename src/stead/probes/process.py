@@ -20,6 +20,7 @@ from stead.protocols import Host
 
 HOT_CORES: Final = 0.05
 FOLLOW_MS: Final = 600_000
+QUIET: Final = 0.02  # seconds of waiting a second below which nobody contends
 _MOST_FOLLOWED: Final = 20
 _TOP: Final = 10
 _MOST_IO: Final = 128
@@ -40,7 +41,11 @@ class Processes(SystemProbe):
         MetricSpec("infra.processes_total", "processes", "Processes there are", "last"),
         MetricSpec("infra.processes_running", "processes", "Tasks that run or wait for a CPU, but for stead's own"),
         MetricSpec("infra.process_cpu_cores", "cores", "Cores that one process takes"),
-        MetricSpec("infra.others_run_delay", "ratio", "Seconds that all tasks but this process's waited for a CPU, per second"),
+        MetricSpec(
+            "infra.others_run_delay",
+            "ratio",
+            "Of the time that all other tasks wanted a CPU, the share that they had to wait for it",
+        ),
     )
 
     def __init__(self) -> None:
@@ -95,7 +100,11 @@ class Processes(SystemProbe):
             del self._followed[min(self._followed, key=lambda subject: self._followed[subject][1])]
 
     def _run_delays(self, host: Host, now: Now) -> dict[str, tuple[float | None, str]]:
-        """Compute, for each followed process, how long all others waited for a CPU: of the whole, less its own."""
+        """For each followed process: of the time that all others wanted a CPU, the share that they had to wait for it.
+
+        A share rather than seconds, so that others who come and go in the meantime move it little. Where they wait for less
+        than QUIET of a second each second, nobody contends: 0.
+        """
         if not self._followed:
             self._threads.forget()
             return {}
@@ -103,11 +112,14 @@ class Processes(SystemProbe):
             own, total, reason = self._waits(host, now)
         except TooManyThreadsError as failure:
             return {subject: (None, str(failure)) for subject in self._followed}
+        used = sum(task.cores or 0.0 for task in self._table.ran)
         delays: dict[str, tuple[float | None, str]] = {}
-        for subject in self._followed:
+        for subject, (task, _) in self._followed.items():
             mine = own[subject]
-            known = total is not None and mine is not None
-            delays[subject] = (max(0.0, (total or 0.0) - (mine or 0.0)), "") if known else (None, reason or FIRST)
+            if total is None or mine is None:
+                delays[subject] = (None, reason or FIRST)
+            else:
+                delays[subject] = (waiting_share(total - mine, used - (task.cores or 0.0)), "")
         return delays
 
     def _waits(self, host: Host, now: Now) -> tuple[dict[str, float | None], float | None, str]:
@@ -151,6 +163,11 @@ class Processes(SystemProbe):
             by_memory=uses(self._table.largest(_TOP)),
             by_io=uses(most(ran, _TOP, "io_bytes_per_s")),
         )
+
+
+def waiting_share(waited_s: float, ran_s: float) -> float:
+    """Waiting as a share of waiting and running, both in seconds a second; 0 where waiting is below QUIET."""
+    return waited_s / (waited_s + max(ran_s, 0.0)) if waited_s >= QUIET else 0.0
 
 
 def probe() -> Processes:
