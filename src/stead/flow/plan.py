@@ -120,6 +120,9 @@ async def _step(
     actuator = actuators.get(template.actuator)
     if actuator is None:
         raise _ImpossibleError(f"{UNSUPPORTED}: the actuator {template.actuator}")
+    strange = sorted(set(template.state) - set(actuator.state.__struct_fields__))
+    if strange:
+        raise _ImpossibleError(f"{UNSUPPORTED}: {template.actuator} has no {', '.join(strange)}")
     seen = await _read(actuator, host, setting)
     if isinstance(seen, Absent):
         raise _ImpossibleError(f"{runs.GONE}: {target} is not there any more")
