@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,10 @@ def plan(options: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
     runs = [["benchmarks.start"], ["benchmarks.decision"], ["benchmarks.process_table"], ["benchmarks.agent", *short]]
     skipped = []
     recorded = Path(options.data or ".", RECORDED)
-    if options.data and recorded.exists() and importlib.util.find_spec("numpy"):
+    if options.data and recorded.exists():
         runs.insert(3, ["benchmarks.raw_storage", str(recorded)])
     else:
-        reason = "numpy is not installed" if options.data and recorded.exists() else f"no {RECORDED}: make bench DATA=its-folder"
-        skipped.append(f"benchmarks.raw_storage: {reason}")
+        skipped.append(f"benchmarks.raw_storage: no {RECORDED}: make bench DATA=its-folder")
     if options.soak:
         runs.append(["benchmarks.soak", "--minutes", str(options.soak)])
     else:

@@ -1,6 +1,6 @@
 """Raw values on disk: bytes a sample and CPU-seconds a million, on recorded hosts.
 
-    python benchmarks/raw_storage.py FOLDER_OR_FILE [--runs N]
+    python -m benchmarks.raw_storage FOLDER_OR_FILE [--runs N]
 
 The data is `exathlon_hosts_1s.npz` (Spark hosts at 1 s, 93 columns, Apache-2.0; see docs). Each run is cut into blocks
 of five minutes, as the agent stores them; every block is decoded again and compared bit for bit. The figure that stead
@@ -14,8 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.npz import arrays
 from stead.stats.blocks import Block, Column, decode, encode
