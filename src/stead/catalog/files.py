@@ -95,7 +95,15 @@ def _lay_one(document: Document, laid: Laid, seen: dict[tuple[str, str], str]) -
                 laid.problems.append(documents.problem(what, item.where(key), "remove or rename one", "catalog.twice"))
                 continue
             seen[section, name] = item.where(key)
-            items[name] = item
+            items[name] = _under_its_names(item, items.get(name))
+
+
+def _under_its_names(item: Item, replaced: Item | None) -> Item:
+    """A playbook that replaces another still answers to that one's aliases: metrics refer to them."""
+    if replaced is None or not isinstance(item.value, PlaybookDefinition) or "aliases" in item.raw:
+        return item
+    value = msgspec.structs.replace(item.value, aliases=replaced.value.aliases)
+    return msgspec.structs.replace(item, value=value)
 
 
 def _made(raw: Any, kind: type[Any]) -> Any:
