@@ -117,7 +117,7 @@ class Orders:
     async def lift(self, playbook: str, target: str) -> None:
         """Let a playbook act on a target again. `target` may be its short form ("process:4711")."""
         found = [
-            h for h in self.road.holds if h.playbook == playbook and (h.target == target or h.target.split(" ")[0] == target)
+            h for h in self.road.holds if h.playbook == playbook and (h.target == target or h.target.split("@")[0] == target)
         ]
         if not found:
             raise SteadError(f"no hold of {playbook} on {target}", "holds", "see `stead holds`", code="hold.unknown")

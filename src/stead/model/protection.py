@@ -106,7 +106,7 @@ def would_allow(rule: Rule, patterns: Sequence[str]) -> str | None:
             return "process 1, the init system"
         if any(fnmatchcase(one, kind) for one in _NAMED):
             for pattern in (*BUILT_IN, *_EXAMPLES):
-                if _touch(name.lower(), pattern):
+                if _touch(_bare(name).lower(), pattern):
                     return pattern
         for pattern in patterns:
             if _touch(name, pattern) or _touch(given, pattern):
@@ -124,7 +124,12 @@ def _names(target: Target, labels: Mapping[str, str]) -> tuple[str, ...]:
     if target.kind == "process":
         name = labels.get("process", "")
         return (name,) if name else ()
-    bare = target.name
-    for suffix in _SUFFIXES:
-        bare = bare.removesuffix(suffix)
+    bare = _bare(target.name)
     return (target.name,) if bare == target.name else (target.name, bare)
+
+
+def _bare(name: str) -> str:
+    """A unit's name without its kind: ssh.service is ssh."""
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
