@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 
 import pytest
+from benchmarks.npz import arrays
 from ddsketch import DDSketch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.npz import arrays
 from stead.stats.sketch import MAX_BINS, RELATIVE_ERROR, Sketch
 
 QUANTILES = (0.0, 0.01, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)

@@ -49,7 +49,7 @@ class Track:
         process = sample.subject.startswith(PROCESS)
         self.metric, self.subject, self.entry, self.unit = sample.metric, sample.subject, entry, unit
         self.interval_ms = PLAIN_INTERVAL_MS if entry is None else max(int(entry.recommended_interval_seconds * 1000), 1)
-        self._ends_ms = now.mono_ms
+        self._ends_ms = now.mono_ms - SAME_TICK_MS  # the first sample stands for the tick before it
         self.due_ms = now.mono_ms
         self.schedule(now.mono_ms)
         self.last = sample
