@@ -37,7 +37,9 @@ def find(
         for finding in detector.find(observations, catalog, own, now, new_id):
             key = finding.fingerprint
             before = changed.get(key) or open_findings.get(key)
-            changed[key] = finding if before is None or before.id == finding.id else _fold(before, finding, now)
+            if before is not None and (before.id, before.detector) != (finding.id, finding.detector):
+                finding = _fold(before, finding, now)
+            changed[key] = finding
     return [one if one.id else msgspec.structs.replace(one, id=new_id()) for one in changed.values()]
 
 
