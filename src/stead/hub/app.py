@@ -6,19 +6,15 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, License, Reference, SecurityScheme
 from litestar.types import Message, Scope
 
-from stead import __version__
-from stead.hub import health, live, openmetrics, orders, page, reads, session
+from stead.hub import health, live, openapi, openmetrics, orders, page, reads, session
 from stead.hub.gate import Gate, NeedsPermission
 from stead.hub.gateway import Gateway
 from stead.hub.keys import Token, load_key, load_token
@@ -55,7 +51,7 @@ def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), liv
             *openmetrics.ROUTES,
             *live.ROUTES,
             *page.routes(),
-            schema,
+            *openapi.ROUTES,
         ],
         guards=[gate],
         plugins=[NeedsPermission()],
@@ -67,36 +63,10 @@ def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), liv
         exception_handlers={SteadError: from_stead, HTTPException: from_http, Exception: from_defect},
         before_send=[_headers],
         lifespan=[running],
-        openapi_config=_openapi(gate.cookie),
+        openapi_config=openapi.settings(gate.cookie),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         debug=False,
-    )
-
-
-@get("/openapi.json", opt={"permission": "read"}, include_in_schema=False)
-async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """OpenAPI 3.1 of everything here."""
-    body = msgspec.json.encode(request.app.openapi_schema.to_schema())
-    return Response(body, media_type="application/vnd.oai.openapi+json")
-
-
-def _openapi(cookie: str) -> OpenAPIConfig:
-    schemes: dict[str, SecurityScheme | Reference] = {
-        "bearer": SecurityScheme(type="http", scheme="bearer", description="The token that `stead up` prints"),
-        "cookie": SecurityScheme(
-            type="apiKey", name=cookie, security_scheme_in="cookie", description="Set by POST /api/v1/session"
-        ),
-    }
-    return OpenAPIConfig(
-        title="stead",
-        version=__version__,
-        description="One host: what it does, what is wrong with it, what would help, and what was done.",
-        license=License(name="MIT", identifier="MIT"),
-        components=Components(security_schemes=schemes),
-        use_handler_docstrings=True,
-        openapi_router=Router("/api/v1/schema", route_handlers=[], opt={"permission": "read"}, include_in_schema=False),
-        render_plugins=[],
     )
 
 

@@ -36,15 +36,12 @@ FRESH_S: Final[dict[Name, float]] = {
     "proposals": 15.0,
     "runs": 15.0,
 }
-TRANSITIONS: Final = (
-    "finding.*",
-    "proposal.*",
-    "decision.*",
-    "approval.*",
-    "run.*",
-    "autonomy.*",
-    "infrastructure.*",
-    "metrics.action_*",
+TRANSITIONS: Final = tuple(
+    f"{kind}.*"
+    for kind in (
+        *("agent", "finding", "proposal", "decision", "approval", "attempt", "receipt", "verdict", "conflict", "run"),
+        *("hold", "autonomy", "infrastructure", "governance"),
+    )
 )
 LIFE_S: Final = 5.0
 TIMEOUT_S: Final = 5.0
@@ -131,7 +128,7 @@ class Gateway:
             before, future = self._once[once]
             if before != wanted:
                 what = "this Idempotency-Key was used for another request"
-                raise SteadError(what, "Idempotency-Key", "use a new key", code="hub.key-reused")
+                raise SteadError(what, "Idempotency-Key", "use a new key", code="hub.reused")
             return cast(T, await asyncio.shield(future))
         task = asyncio.ensure_future(self._change(body, expect))
         task.add_done_callback(lambda done: self._ordered(once, done))

@@ -34,7 +34,7 @@ OWN_UNITS: Final = re.compile(r"_(percent|ms|milliseconds|hours|hour)$")
 def export_name(metric: str, unit: str) -> tuple[str, str, float]:
     """The exported name, its unit and the factor to it: ("infra.cpu", "percent") → ("stead_infra_cpu_ratio", "ratio", 0.01)."""
     base, factor = BASE_UNITS.get(unit, ("", 1.0))
-    name = "stead_" + re.sub(r"[^a-zA-Z0-9]+", "_", metric).strip("_").lower()
+    name = "stead_" + re.sub(r"[^a-zA-Z0-9]+", "_", metric.removeprefix("stead.")).strip("_").lower()
     name = RESERVED.sub("", OWN_UNITS.sub("", name))
     if base and not name.endswith(f"_{base}"):
         name += f"_{base}"

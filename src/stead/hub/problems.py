@@ -35,7 +35,8 @@ BY_CODE: Final = (  # a part of the code's last word → status
     (("refused", "forbidden", "permission", "own-process", "person"), 403),
     (("hash", "stale", "changed", "mismatch"), 412),
     (("precondition",), 428),
-    (("defect",), 500),
+    (("defect", "failed", "unfit", "unwritable", "closed"), 500),
+    (("key",), 503),  # hub.key: this hub is not this agent's
 )
 log = logging.getLogger("stead.hub")
 

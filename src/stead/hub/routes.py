@@ -21,7 +21,7 @@ MEANINGS: Final = {
     401: "No valid token",
     403: "Wrong Host or Origin, or this person may not",
     404: "No such thing",
-    409: "Not possible in this state",
+    409: "Not possible in this state, or the Idempotency-Key was used for another request",
     412: "The plan is not the one that was seen",
     413: "The body is larger than 1 MiB",
     428: "If-Match with the plan's hash is needed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from litestar import Response, delete, post
+from litestar import Controller, Response, delete, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
@@ -28,29 +28,32 @@ class Session(msgspec.Struct, frozen=True):
     person: str
 
 
-@post("/api/v1/session", status_code=200, opt={"permission": "open"}, security=[], responses=problems(400, 401, 403, 413, 500))
-async def sign_in(gate: NamedDependency[Gate], data: JSONBody[Login]) -> Response[Session]:
-    """Show the token and get a cookie for 12 hours."""
-    if not gate.token.matches(data.token):
-        raise NotAuthorizedException("this is not the hub's token")
-    cookie = Cookie(
-        gate.cookie, value=gate.token.session(gate.now_s()), max_age=SESSION_S, httponly=True, samesite="strict", path="/"
-    )
-    return Response(Session(gate.token.person), cookies=[cookie])
+class Sessions(Controller):
+    """Signing in and out, and who one is."""
+
+    path = "/api/v1/session"
+    opt = {"permission": "open"}  # signing in; the others say theirs
+
+    @post("/", status_code=200, security=[], responses=problems(400, 401, 403, 413, 500))
+    async def sign_in(self, gate: NamedDependency[Gate], data: JSONBody[Login]) -> Response[Session]:
+        """Show the token and get a cookie for 12 hours."""
+        if not gate.token.matches(data.token):
+            raise NotAuthorizedException("this is not the hub's token")
+        return Response(Session(gate.token.person), cookies=[_cookie(gate, gate.token.session(gate.now_s()), SESSION_S)])
+
+    @read("/")
+    async def who(self, request: HubRequest) -> Session:
+        """Whom this connection speaks for."""
+        return Session(request.user or "")
+
+    @delete("/", status_code=200, opt={"permission": "order"}, security=SECURITY, responses=problems(401, 403, 500))
+    async def sign_out(self, gate: NamedDependency[Gate]) -> Response[Session]:
+        """Forget the cookie: nobody is signed in by it any more."""
+        return Response(Session(""), cookies=[_cookie(gate, "", 0)])
 
 
-@read("/api/v1/session")
-async def who(request: HubRequest) -> Session:
-    """Whom this connection speaks for."""
-    return Session(request.user or "")
+def _cookie(gate: Gate, value: str, max_age_s: int) -> Cookie:
+    return Cookie(gate.cookie, value=value, max_age=max_age_s, httponly=True, samesite="strict", path="/")
 
 
-@delete("/api/v1/session", opt={"permission": "order"}, security=SECURITY, responses=problems(401, 403, 500))
-async def sign_out(request: HubRequest, gate: NamedDependency[Gate]) -> Response[None]:
-    """Forget the cookie."""
-    return Response(
-        None, status_code=204, cookies=[Cookie(gate.cookie, value="", max_age=0, httponly=True, samesite="strict", path="/")]
-    )
-
-
-ROUTES = [sign_in, who, sign_out]
+ROUTES = [Sessions]

@@ -1,0 +1,349 @@
+// The plain page. It shows what the live socket says and sends orders by REST. Everything from outside is set as text,
+// never as markup; what is unknown is shown as "unknown" with its reason, never as zero.
+
+const KEPT_MS = 10 * 60 * 1000;
+const RETRY_MS = 2000;
+const CHARTS = [ // what is charted, in this order: pattern of the metric, title (empty: the catalogue's)
+  [/^infra\.cpu_utilization$/, 'CPU'], [/^infra\.memory_utilization$/, 'Memory'], [/^infra\.swap_used$/, 'Swap'],
+  [/^infra\.psi_cpu_some$/, 'Pressure: CPU'], [/^infra\.psi_memory_full$/, 'Pressure: memory'], [/^infra\.psi_io_full$/, 'Pressure: IO'],
+  [/^infra\.disk_usage$/, 'Disk space'], [/^disk\.read_bytes_per_second$/, 'Disk reads'], [/^disk\.written_bytes_per_second$/, 'Disk writes'],
+  [/^network\.received_bytes_per_second$/, 'Received'], [/^network\.sent_bytes_per_second$/, 'Sent'],
+  [/^(api|executor)\.(request_rate|latency_p95|queue_depth|worker_utilization)$/, ''],
+];
+const MOST_CHARTS = 16;
+
+const state = { status: null, metrics: new Map(), findings: [], proposals: [], runs: [], top: null, unsupported: {}, history: new Map(), asked: new Set() };
+const at = (id) => document.getElementById(id);
+
+/** Make an element: attributes, then children; strings become text. */
+function el(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === 'class') made.className = value;
+    else if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function number(value, unit) {
+  if (value === null || value === undefined) return 'unknown';
+  const binary = (size, per) => {
+    const step = Math.min(5, Math.max(0, Math.floor(Math.log2(Math.max(Math.abs(size), 1)) / 10)));
+    return `${(size / 1024 ** step).toPrecision(3)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][step]}${per}`;
+  };
+  if (unit === 'bytes') return binary(value, '');
+  if (unit === 'bytes_per_second') return binary(value, '/s');
+  const text = Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(3)));
+  const short = { percent: ' %', milliseconds: ' ms', seconds: ' s', hours: ' h', per_second: '/s', requests_per_second: ' req/s', cores: ' cores', ratio: '', count: '', bool: '' };
+  return text + (short[unit] ?? ` ${unit.replaceAll('_', ' ')}`);
+}
+
+const clock = (ms) => new Date(ms).toLocaleTimeString();
+const shown = (value) => (value === null || value === undefined ? 'unset' : typeof value === 'object' ? JSON.stringify(value) : String(value));
+const tag = (text, kind = '') => el('span', { class: `tag ${kind}` }, text);
+const target = (step) => `${step.target.kind}:${step.target.name}`;
+
+// ---- talking to the hub
+
+async function call(method, path, body, headers = {}) {
+  const options = { method, headers: { ...headers }, credentials: 'same-origin' };
+  if (body !== undefined) {
+    options.headers['Content-Type'] = 'application/json';
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  const problem = await answer.json().catch(() => ({}));
+  throw Object.assign(new Error(problem.detail || problem.title || `the hub answered ${answer.status}`), { status: answer.status });
+}
+
+async function order(button, path, body, headers = {}) {
+  button.disabled = true;
+  try {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    await call('POST', path, body, { 'Idempotency-Key': Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join(''), ...headers });
+    complain('');
+  } catch (error) {
+    complain(error.message);
+  }
+  button.disabled = false;
+}
+
+function complain(text) {
+  at('problem').textContent = text;
+  at('problem').hidden = !text;
+}
+
+async function signIn(token) {
+  await call('POST', '/api/v1/session', { token });
+  complain('');
+  watch();
+}
+
+function askToken() {
+  at('login').hidden = false;
+  at('main').hidden = at('controls').hidden = true;
+  at('state').textContent = 'Not signed in';
+  at('token').focus();
+}
+
+function watch() {
+  at('login').hidden = true;
+  const socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/api/v1/live`);
+  socket.onmessage = (event) => take(JSON.parse(event.data));
+  socket.onclose = async () => {
+    at('state').textContent = 'Not connected; trying again…';
+    try {
+      await call('GET', '/api/v1/session');
+    } catch (error) {
+      if (error.status === 401) return askToken();
+    }
+    setTimeout(watch, RETRY_MS);
+  };
+}
+
+// ---- what the socket says
+
+function take(message) {
+  if (message.kind === 'snapshot') state.metrics.clear();
+  for (const view of message.metrics ?? []) state.metrics.set(`${view.metric} ${view.subject}`, view);
+  for (const [metric, subject] of message.gone ?? []) state.metrics.delete(`${metric} ${subject}`);
+  const changed = new Set();
+  for (const name of ['status', 'findings', 'proposals', 'runs', 'top', 'unsupported']) {
+    if (message[name] !== undefined && message[name] !== null) {
+      state[name] = message[name];
+      changed.add(name);
+    }
+  }
+  at('main').hidden = at('controls').hidden = state.status === null;
+  at('main').classList.toggle('old', Boolean(message.problem));
+  if (message.problem) {
+    at('state').textContent = `unknown: ${message.problem.what}`;
+    return;
+  }
+  for (const [key, view] of state.metrics) remember(key, message.at_ms, view.value, view.band);
+  draw(changed, message.kind === 'snapshot' || changed.has('status'));
+}
+
+function remember(key, ms, value, band) {
+  const points = state.history.get(key) ?? [];
+  points.push([ms, value, band]);
+  while (points.length && points[0][0] < ms - KEPT_MS) points.shift();
+  state.history.set(key, points);
+}
+
+async function past(view) {
+  const key = `${view.metric} ${view.subject}`;
+  if (state.asked.has(key)) return;
+  state.asked.add(key);
+  try {
+    const series = await call('GET', `/api/v1/metrics/${encodeURIComponent(view.metric)}/series?points=300&subject=${encodeURIComponent(view.subject)}`);
+    const now = state.history.get(key) ?? [];
+    const first = now.length ? now[0][0] : Infinity;
+    state.history.set(key, [...series.at_ms.map((ms, i) => [ms, series.avg[i], '']).filter(([ms]) => ms < first), ...now]);
+  } catch { /* the chart then begins now */ }
+}
+
+// ---- drawing
+
+function draw(changed, all) {
+  drawCharts();
+  if (all) drawStatus(state.status);
+  if (changed.has('findings')) list('findings', state.findings, findingCard, 'Nothing is wrong that stead can see.');
+  if (changed.has('proposals')) list('proposals', state.proposals, (run) => runCard(run, true), 'Nothing to propose.');
+  if (changed.has('runs')) {
+    list('runs', state.runs, (run) => runCard(run, false), 'Nothing was changed on this host.');
+    drawNotices();
+  }
+  if (changed.has('top')) drawTop(state.top);
+  if (document.querySelector('#h-metrics + details').open) drawMetrics();
+  at('n-metrics').textContent = state.metrics.size;
+}
+
+function list(id, items, card, empty) {
+  const focused = document.activeElement?.dataset?.key;
+  at(`n-${id}`).textContent = items.length || '';
+  at(id).replaceChildren(...(items.length ? items.map(card) : [el('p', { class: 'soft' }, empty)]));
+  if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function drawStatus(status) {
+  at('host').textContent = `on ${status.host} · ${status.version}`;
+  const ceiling = status.autonomy.ceilings?.host;
+  at('state').textContent = status.paused
+    ? `PAUSED${status.pause_reason ? `: ${status.pause_reason}` : ''}: nothing is being changed`
+    : { observe: 'observing only', advise: 'advising: nothing is changed until you say act', act: 'acting under the policy' }[status.mode]
+      + ` · profile ${status.profile}${ceiling === undefined ? '' : ` · ceiling ${ceiling}`}${status.autonomy.locked ? ' · locked' : ''}`;
+  for (const input of document.querySelectorAll('input[name=mode]')) input.checked = input.value === status.mode;
+  at('pause').textContent = status.paused ? 'Resume' : 'Pause';
+  at('pause').className = status.paused ? 'yes' : 'stop';
+  at('stations').replaceChildren(...status.stations.map((s) =>
+    el('li', {}, tag(`${s.name}: ${s.ok === null ? 'unknown' : s.ok ? 'well' : 'not well'}${s.detail ? `, ${s.detail}` : ''}`, s.ok === null ? '' : s.ok ? 'good' : 'critical'))));
+}
+
+function charted() {
+  const chosen = [];
+  for (const [pattern, title] of CHARTS) {
+    const found = [...state.metrics.values()].filter((view) => pattern.test(view.metric) && !chosen.some(([v]) => v === view));
+    for (const view of found.slice(0, 4)) chosen.push([view, title || view.title || view.metric]);
+  }
+  return chosen.slice(0, MOST_CHARTS);
+}
+
+function drawCharts() {
+  const cards = charted().map(([view, title]) => {
+    past(view);
+    const unknown = view.value === null;
+    const name = view.subject === 'host' ? title : `${title} ${view.subject}`;
+    return el('article', { class: `card ${view.band}` },
+      el('h3', {}, name, ' ', el('small', {}, view.metric)),
+      el('div', { class: 'row' },
+        el('span', { class: unknown ? 'value none' : 'value' }, number(view.value, view.unit)),
+        tag(unknown ? view.reason || 'no reason given' : view.band, view.band)),
+      sparkline(state.history.get(`${view.metric} ${view.subject}`) ?? [], view.unit, name));
+  });
+  at('charts').replaceChildren(...(cards.length ? cards : [el('p', { class: 'soft' }, 'No values yet.')]));
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+function svg(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+/** A line over the last ten minutes with gaps where nothing is known; warning and critical stretches shaded. */
+function sparkline(points, unit, name) {
+  const known = points.filter(([, value]) => value !== null && value !== undefined);
+  const highest = Math.max(unit === 'percent' ? 100 : 0, ...known.map(([, value]) => value)) || 1;
+  const end = points.length ? points[points.length - 1][0] : 0;
+  const x = (ms) => (600 * (ms - end + KEPT_MS)) / KEPT_MS;
+  const chart = svg('svg', { viewBox: '0 0 600 100', preserveAspectRatio: 'none', role: 'img',
+    'aria-label': known.length ? `${name}: from ${number(Math.min(...known.map((p) => p[1])), unit)} to ${number(Math.max(...known.map((p) => p[1])), unit)}` : `${name}: no values` });
+  let path = '';
+  let pen = 'M';
+  points.forEach(([ms, value, band], i) => {
+    const next = i + 1 < points.length ? points[i + 1][0] : ms + 1000;
+    if (['warning', 'critical', 'unknown'].includes(band)) {
+      chart.append(svg('rect', { class: band, x: x(ms).toFixed(1), y: 0, width: Math.max(1, x(next) - x(ms)).toFixed(1), height: 100 }));
+    }
+    if (value === null || value === undefined) { pen = 'M'; return; }
+    path += `${pen}${x(ms).toFixed(1)} ${(98 - (96 * value) / highest).toFixed(1)}`;
+    pen = next - ms > 15000 ? 'M' : 'L';
+  });
+  if (path) chart.append(svg('path', { d: path }));
+  return chart;
+}
+
+function findingCard(finding) {
+  return el('article', { class: `card ${finding.band}` },
+    el('div', { class: 'row' }, tag(finding.band, finding.band), el('h3', {}, finding.title)),
+    el('p', { class: 'soft' }, `${finding.metric} of ${finding.subject} is ${number(finding.value, finding.unit)}`
+      + (finding.threshold === null ? '' : `, limit ${number(finding.threshold, finding.unit)}`)
+      + ` · since ${clock(finding.since_ms)}${finding.folded ? ` · ${finding.folded} duplicates folded` : ''}`),
+    finding.labels?.command ? el('p', { class: 'soft' }, el('code', {}, finding.labels.command)) : null);
+}
+
+function runCard(run, proposed) {
+  const p = run.proposal;
+  const acts = el('div', { class: 'acts' });
+  const button = (text, kind, path, body, headers) => {
+    const made = el('button', { type: 'button', class: kind, 'data-key': `${text} ${run.id}`, 'aria-label': `${text}: ${p.title}` }, text);
+    made.addEventListener('click', () => order(made, path, body, headers));
+    acts.append(made);
+  };
+  const id = encodeURIComponent(run.id);
+  if (run.state === 'waiting') {
+    button('Approve', 'yes', `/api/v1/proposals/${id}/approve`, undefined, { 'If-Match': `"${p.plan_hash}"` });
+    button('Deny', 'stop', `/api/v1/proposals/${id}/deny`, {});
+  }
+  if (['verifying', 'held', 'kept', 'undo_failed'].includes(run.state)) button('Undo', '', `/api/v1/runs/${id}/undo`);
+  if (['approved', 'acting'].includes(run.state)) button('Cancel', 'stop', `/api/v1/runs/${id}/cancel`);
+  const kind = ['failed', 'undo_failed', 'conflict'].includes(run.state) ? 'critical' : ['waiting', 'undoing'].includes(run.state) ? 'warning' : 'good';
+  const d = run.decision;
+  return el('article', { class: `card ${proposed && run.state !== 'waiting' ? '' : kind}` },
+    el('div', { class: 'row' }, tag(run.state, kind), el('h3', {}, p.title || p.playbook), el('small', {}, `${p.playbook} · risk ${p.risk} · tier ${p.tier} · ${clock(p.created_ms)}`), acts),
+    p.impossible ? el('p', {}, p.impossible) : null,
+    ...p.steps.map(diff),
+    d ? el('p', {}, 'Decided: ', el('strong', {}, d.would && d.advised ? `${d.answer} (in mode act: ${d.would})` : d.answer), ` by ${d.rules.join(', ') || 'no rule'}`, el('br'), el('small', {}, d.reasons.join('; '))) : null,
+    p.prediction ? el('p', { class: 'soft' }, predicted(p.prediction)) : null,
+    run.verdict ? el('p', {}, `Verdict: ${run.verdict.result.replaceAll('_', ' ')}: ${run.verdict.reason}`) : null,
+    run.reason ? el('p', { class: 'soft' }, run.reason) : null,
+    run.lease_until_ms && !['undone', 'kept'].includes(run.state) ? el('p', { class: 'soft' }, `Undone by itself at ${clock(run.lease_until_ms)} unless renewed`) : null);
+}
+
+function predicted(p) {
+  const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : String(p.at_least);
+  return `Predicts that ${p.metric} of ${p.subject} goes ${p.direction} by at least ${amount} within ${p.within_s} s`;
+}
+
+function diff(step) {
+  const before = step.before ?? {};
+  const want = step.want ?? {};
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(want)])].filter((key) => shown(before[key]) !== shown(want[key]));
+  const undo = { exact: 'can be put back exactly', lossy: 'undo is lossy', none: 'can not be undone' }[step.undo];
+  return el('div', { class: 'scroll' }, el('table', { class: 'diff' },
+    el('caption', { class: 'soft' }, `${step.actuator} on ${target(step)}: ${undo}${step.undo_reason ? `, ${step.undo_reason}` : ''}`),
+    ...keys.map((key) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', {}, el('del', {}, shown(before[key]))), el('td', {}, '→'), el('td', {}, el('ins', {}, shown(want[key])))))));
+}
+
+/** Every tier-2 action that nobody was asked about is told here. */
+function drawNotices() {
+  const alone = state.runs.filter((run) => run.proposal.tier === 2 && run.acted_ms && !(run.approvals ?? []).length);
+  at('notices').replaceChildren(...alone.slice(0, 20).map((run) =>
+    el('p', { class: 'notice warning' }, `Tier 2 acted by itself at ${clock(run.acted_ms)}: ${run.proposal.title || run.proposal.playbook} on ${run.proposal.steps.map(target).join(', ')} (now ${run.state})`)));
+}
+
+function drawTop(top) {
+  const row = (u) => el('tr', {}, el('td', { class: 'number' }, String(u.pid)), el('td', {}, u.name), el('td', { class: 'number' }, number(u.cpu_cores, 'cores')),
+    el('td', { class: 'number' }, number(u.rss_bytes, 'bytes')), el('td', { class: 'number' }, number(u.io_bytes_per_s, 'bytes_per_second')), el('td', { class: 'wide' }, el('code', {}, u.command)));
+  const head = ['pid', 'name', 'CPU', 'memory', 'IO', 'command'].map((text, i) => el('th', { scope: 'col', class: [0, 2, 3, 4].includes(i) ? 'number' : '' }, text));
+  at('top').replaceChildren(el('p', { class: 'soft' }, `${top.total} processes, ${top.running} running`),
+    el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...top.by_cpu.map(row)))));
+}
+
+function drawMetrics() {
+  const rows = [...state.metrics.values()].map((v) => el('tr', {}, el('td', {}, v.metric), el('td', {}, v.subject),
+    el('td', { class: 'number' }, number(v.value, v.unit)), el('td', {}, tag(v.band, v.band)), el('td', { class: 'wide soft' }, v.value === null ? v.reason : v.title)));
+  const missing = Object.entries(state.unsupported).map(([metric, what]) => el('tr', {}, el('td', {}, metric), el('td', {}, ''),
+    el('td', { class: 'number' }, 'unknown'), el('td', {}, tag('unsupported')), el('td', { class: 'wide soft' }, what)));
+  at('metrics').replaceChildren(el('div', { class: 'scroll' }, el('table', {}, el('tbody', {}, ...rows, ...missing))));
+}
+
+// ---- start
+
+at('login').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  try {
+    await signIn(at('token').value.trim());
+    at('token').value = '';
+  } catch (error) {
+    complain(error.message);
+  }
+});
+at('controls').addEventListener('submit', (event) => event.preventDefault());
+at('pause').addEventListener('click', () => {
+  if (state.status.paused) order(at('pause'), '/api/v1/resume');
+  else order(at('pause'), '/api/v1/pause', { reason: 'from the page' });
+});
+at('leave').addEventListener('click', async () => {
+  await call('DELETE', '/api/v1/session').catch(() => null);
+  location.reload();
+});
+for (const input of document.querySelectorAll('input[name=mode]')) {
+  input.addEventListener('change', async () => {
+    await order(input, '/api/v1/mode', { mode: input.value });
+    drawStatus(state.status);
+  });
+}
+document.querySelector('#h-metrics + details').addEventListener('toggle', drawMetrics);
+
+const fromAddress = location.hash.slice(1);
+if (fromAddress.startsWith('stead_')) {
+  history.replaceState(null, '', location.pathname);
+  signIn(fromAddress).catch((error) => { complain(error.message); askToken(); });
+} else {
+  call('GET', '/api/v1/session').then(watch, (error) => (error.status === 401 ? askToken() : (complain(error.message), setTimeout(watch, RETRY_MS))));
+}

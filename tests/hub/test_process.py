@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stead import wire
+from stead.hub.privilege import find_user
+from stead.hub.serve import listen
+from stead.model import messages as m
+from stead.model.errors import SteadError
+from tests.hub.conftest import FakeAgent
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives root up")
+
+
+class ThreadAgent:
+    """A fake agent on a thread of its own, so that it answers while the test waits for a process."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o711)
+        self.fake = FakeAgent(str(path))
+        self.keys: list[str] = []
+        self.uids: set[int] = set()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        path.chmod(0o666)
+        self._server.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.uids.add(wire.peer_credentials(client)[1])
+        with client, client.makefile("rb") as lines:
+            for line in lines:
+                request = wire.decode_request(line)
+                if isinstance(request.body, m.Hello):
+                    self.keys.append(request.body.key)
+                    self.fake.key = request.body.key
+                client.sendall(wire.encode(m.Reply(request.id, self.fake.answer(request))))
+
+
+class Process:
+    """A hub that really runs."""
+
+    def __init__(self, state: Path, *more: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.state = state
+        argv = [sys.executable, "-m", "stead.hub", "--state", str(state), "--port", str(self.port), *more]
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("STEAD", "COV"))}
+        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, env=environ)
+
+    def get(self, path: str) -> tuple[int, dict]:
+        token = (self.state / "token").read_text().strip()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.get("/healthz")
+                return
+            except (OSError, ValueError):
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def proc(self, field: str) -> str:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return line.partition(":")[2].strip()
+        raise KeyError(field)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def state(folder: Path) -> Path:
+    made = folder / "state"
+    made.mkdir(mode=0o700)
+    return made
+
+
+@pytest.fixture
+def agent_there(state: Path) -> Iterator[ThreadAgent]:
+    made = ThreadAgent(state / "run" / "agent.sock")
+    yield made
+    made.close()
+
+
+@ROOT
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_started_as_root_it_is_another_for_good_and_still_reaches_the_agent(state: Path, agent_there: ThreadAgent):
+    hub = Process(state)
+    try:
+        hub.wait()
+        user = find_user("")
+        assert user.uid != 0
+        assert hub.proc("Uid").split() == [str(user.uid)] * 4
+        assert hub.proc("Gid").split() == [str(user.gid)] * 4
+        assert hub.proc("Groups") == ""
+        assert int(hub.proc("CapEff"), 16) == int(hub.proc("CapPrm"), 16) == 0
+        code, body = hub.get("/api/v1/status")
+        assert (code, body["host"]) == (200, "box"), body
+        assert agent_there.uids == {user.uid}
+        assert agent_there.keys[0] == (state / "hub.key").read_text().strip()
+        assert {who for body, who in agent_there.fake.asked if not isinstance(body, m.Subscribe)} == {"uid:0"}
+        for name in ("token", "hub.key"):
+            found = (state / name).stat()
+            assert (found.st_mode & 0o777, found.st_uid) == (0o600, 0)
+        assert int(hub.proc("VmRSS").split()[0]) < 80 * 1024
+    finally:
+        assert hub.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_told_even_while_somebody_watches(state: Path, agent_there: ThreadAgent, number: int):
+    from websockets.sync.client import connect
+
+    hub = Process(state)
+    hub.wait()
+    token = (state / "token").read_text().strip()
+    with connect(f"ws://127.0.0.1:{hub.port}/api/v1/live", additional_headers={"Authorization": f"Bearer {token}"}) as channel:
+        assert json.loads(channel.recv(timeout=10))["kind"] == "snapshot"
+        assert hub.stop(number) == 0
+
+
+def test_without_an_agent_it_serves_and_says_so(state: Path):
+    hub = Process(state)
+    try:
+        hub.wait()
+        assert hub.get("/readyz")[0] == 503
+        assert hub.get("/api/v1/status")[1]["title"] == "agent unreachable"
+        there = ThreadAgent(state / "run" / "agent.sock")
+        assert hub.get("/api/v1/status")[0] == 200
+        there.close()
+    finally:
+        assert hub.stop() == 0
+
+
+def test_a_port_in_use_is_one_sentence(state: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        argv = [sys.executable, "-m", "stead.hub", "--state", str(state), "--port", str(port)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"stead hub: the port is in use (127.0.0.1:{port}): stop the program that listens there, or choose another with --port"
+    )
+
+
+@pytest.mark.parametrize(("bind", "port"), [("no.such.name", 8000), ("127.0.0.1", 70_000), ("203.0.113.1", 0)])
+def test_what_can_not_be_listened_on_is_refused(bind: str, port: int):
+    with pytest.raises(SteadError):
+        listen(bind, port)
+
+
+def test_the_user_to_become_is_never_root():
+    with pytest.raises(SteadError, match="never runs as root"):
+        find_user("root")
+    with pytest.raises(SteadError, match="no user named"):
+        find_user("surely-nobody-has-this-name")
+    assert pwd.getpwnam(find_user("").name).pw_uid != 0
