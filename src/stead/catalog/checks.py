@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from math import inf
 from typing import Final
 
-import msgspec
-
 from stead.catalog.files import Item, Laid
 from stead.documents import did_you_mean, problem
 from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange
@@ -192,8 +190,3 @@ def _change(change: StateChange, field: str, place: tuple[str | int, ...], metri
     low, high = change.at_least, change.at_most
     if low is not None and high is not None and low > high:
         yield place, f"settings: {field} has at_least {low:g} above at_most {high:g}", "exchange them", "catalog.change"
-
-
-def fields_of(actuators: Mapping[str, type[msgspec.Struct]]) -> dict[str, tuple[str, ...]]:
-    """The names in each actuator's state, for `validate`: actuator → its `state` struct."""
-    return {name: tuple(state.__struct_fields__) for name, state in actuators.items()}

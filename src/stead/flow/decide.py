@@ -68,13 +68,8 @@ def decide(proposal: Proposal, policy: Policy, context: DecideContext, now: Now)
     return _advised(_decision(proposal, policy, context, now, rulings), context.autonomy)
 
 
-def lowers(step: Step, default_ceiling: int) -> bool:
-    """Does this step only lower stead's own autonomy? Checked on what it does, not on what it says of itself."""
-    return step.actuator == "autonomy" and not _raises(step, default_ceiling)
-
-
 def _raises(step: Step, default_ceiling: int) -> list[str]:
-    """What of stead's autonomy a step would raise, in words."""
+    """What of stead's autonomy a step would raise, in words: judged by what it does, not by what it says of itself."""
     before = step.before or {}
     want = {**before, **{key: value for key, value in (step.want or {}).items() if value is not None}}
     raised: list[str] = []
