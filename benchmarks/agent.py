@@ -1,4 +1,4 @@
-"""CPU and memory of a real agent with every probe at 1 s, at 150 and at 1,500 processes, beside what else shows them.
+"""CPU and memory of a real agent with every probe, a tick of 1 s, at 150 and at 1,500 processes, beside what else shows them.
 
 Each figure is the median of three windows. All run at once, so that a noisy minute is noisy for everybody.
 """
@@ -46,11 +46,11 @@ def windows(roots: Mapping[str, int], window_s: float) -> dict[str, Measured]:
     return {name: Measured(tuple(used[name]), tree_rss_bytes(pid) / 1e6) for name, pid in roots.items()}
 
 
-def measure(total: int, window_s: float, interval_s: float, alone: bool) -> tuple[int, dict[str, Measured], float]:
+def measure(total: int, window_s: float, config: str, alone: bool) -> tuple[int, dict[str, Measured], float]:
     """Run the agent, and its rivals unless `alone`, among `total` processes: how many there were, each, the agent's RSS in MB."""
     with ExitStack() as stack:
         present = stack.enter_context(sleepers(total))
-        process, _ = stack.enter_context(agent(config=config_text(interval_s)))
+        process, _ = stack.enter_context(agent(config=config))
         roots = {"stead": process.pid}
         for name, argv in {} if alone else rivals().items():
             roots[name] = stack.enter_context(running(argv)).pid
@@ -80,15 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure at each number of processes and print one table."""
     parser = argparse.ArgumentParser(prog="benchmarks.agent", description=__doc__)
     parser.add_argument("--window", type=float, default=120.0, help="seconds a window")
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two readings of every probe")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two ticks")
+    parser.add_argument("--every-probe", action="store_true", help="read the slow ones (mounts, control groups) at each tick too")
     parser.add_argument("--processes", type=int, action="append", choices=sorted(TARGETS), help="only at this many processes")
     parser.add_argument("--alone", action="store_true", help="without rivals")
     options = parser.parse_args(arguments)
+    config = config_text(options.interval, options.every_probe)
     lines: list[Figure] = []
     for total in options.processes or sorted(TARGETS):
-        lines += figures(total, *measure(total, options.window, options.interval, options.alone))
+        lines += figures(total, *measure(total, options.window, config, options.alone))
     machine = Machine.here()
-    how = f"all probes at {options.interval:g} s, {WINDOWS} windows of {options.window:g} s"
+    slow = "the slow ones too" if options.every_probe else "slow ones at their own"
+    how = f"all probes, {options.interval:g} s, {slow}, {WINDOWS} windows of {options.window:g} s"
     return publish("agent", f"Agent, {how} ({machine.cores} cores, load {machine.load_1m:.1f})", lines)
 
 

@@ -67,11 +67,11 @@ def sleepers(total: int) -> Iterator[int]:
         parent.stdout.close()
 
 
-def config_text(interval_s: float) -> str:
-    """A configuration in which every probe has this interval."""
-    names = sorted(point.name for point in entry_points(group="stead.probes"))
+def config_text(interval_s: float, every_probe: bool = False) -> str:
+    """A configuration with this interval; also for the probes that are slower by themselves if `every_probe`."""
+    names = sorted(point.load()().name for point in entry_points(group="stead.probes") if point.name != "workload")
     probes = "".join(f"    {name}: {{interval_s: {interval_s}}}\n" for name in names)
-    return f"agent:\n  interval_s: {interval_s}\n  probes:\n{probes}"
+    return f"agent:\n  interval_s: {interval_s}\n" + (f"  probes:\n{probes}" if every_probe else "")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.agent import RSS_TARGET_MB
-from benchmarks.load import agent, config_text
+from benchmarks.load import agent
 from benchmarks.measure import Figure, publish, rss_bytes, slope_per_hour
 
 SETTLING_S = 15 * 60
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if minutes <= SETTLING_S / 60:
         parser.error(f"--minutes: more than the {SETTLING_S // 60} that settle")
     points: list[tuple[float, float]] = []
-    with agent(config=config_text(1.0)) as (process, _):
+    with agent() as (process, _):
         started = time.monotonic()
         while (at := time.monotonic() - started) < minutes * 60:
             points.append((at, rss_bytes(process.pid) / 1e6))
