@@ -6,7 +6,6 @@ should become. The YAML nodes themselves are dropped at once: the agent keeps no
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -101,6 +100,8 @@ def shown(place: Place) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What to do about an unknown word: the nearest known one, or all of them."""
+    import difflib  # only for a mistake
+
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:

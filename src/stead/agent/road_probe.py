@@ -1,6 +1,6 @@
 """stead observes itself: how its own plans went, as the catalogue's `autonomy.*` metrics.
 
-Counted from the run record over the last fifty finished runs or 24 hours, whichever is less; unknown while there are none.
+Counted from the run record over the last fifty finished runs or 24 hours, whichever is less; unknown while there are too few.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from stead.model.observe import MetricSpec, Now, Reading, Sample
 from stead.protocols import Host
 
 LAST_RUNS: Final = 50
+ENOUGH: Final = 10  # of fewer, one failure would look like a bad record, and lower autonomy
 LAST_MS: Final = 24 * 3600 * 1000
 ENDED: Final = frozenset(("held", "kept", "undone", "undo_failed", "failed"))
 BACK: Final = frozenset(("undone", "undo_failed", "failed"))
@@ -58,8 +59,8 @@ class RoadProbe:
 def rates_of(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
     """The three shares in percent, or None and why."""
     ended = [run for run in runs if run.state in ENDED and not (run.verdict and run.verdict.result == "inconclusive")]
-    if not ended:
-        nothing = (None, "no finished runs in the last 24 h")
+    if len(ended) < ENOUGH:
+        nothing = (None, f"{len(ended)} finished runs in the last 24 h are too few to tell ({ENOUGH} are needed)")
         return dict.fromkeys(("autonomy.plan_success_rate", "autonomy.autonomy_ratio", "autonomy.rollback_rate"), nothing)
     helped = sum(1 for run in ended if run.verdict is not None and run.verdict.result == "helped")
     alone = sum(1 for run in ended if not run.approvals and run.proposal.requester.kind in ("policy", "agent"))
