@@ -24,6 +24,7 @@ from stead.model.record import Entry
 from stead.protocols import Actuator, Bus, Clock, Host, Ledger, Mark
 
 READ_TIMEOUT_S: Final = 5.0
+LOOK_AGAIN_S: Final = 0.1
 POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
 State = Any
 Way = Literal["forward", "undo"]
@@ -96,6 +97,18 @@ class Writer:
         except Exception as error:
             raise SteadError(f"{step.actuator} can't be read: {error!r}", str(step.target)) from error
 
+    async def _look_for(self, step: Step, patience_s: float) -> State | Absent:
+        """The same, tried again for a while: what the interrupted write started may still be under way."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience_s
+        while True:
+            try:
+                return await self.look(step)
+            except SteadError:
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)
+
     def _actuator(self, step: Step) -> Actuator[Any]:
         found = self.actuators.get(step.actuator)
         if found is None:
@@ -132,8 +145,6 @@ class Writer:
     async def back(self, run: Run, index: int, pending: Entries) -> runs.Moved:
         """Restore one step's own before, if what stead left is still there. Neither budget, window, tier nor pause matter."""
         step = run.proposal.steps[index]
-        if step.undo == "none":
-            return self._settle(run, index, "undo", "failed", None, f"can't be put back: {step.undo_reason}", pending)
         try:
             seen = await self.look(step)
         except SteadError as error:
@@ -142,6 +153,8 @@ class Writer:
             return self._settle(run, index, "undo", "already", seen, "", pending)
         if isinstance(seen, Absent) and step.want is not None:
             return self._settle(run, index, "undo", "moot", seen, "the target is gone", pending)
+        if step.undo == "none":
+            return self._settle(run, index, "undo", "failed", seen, f"can't be put back: {step.undo_reason}", pending)
         if not self._ours(run, index, seen):
             return self._settle(run, index, "undo", "conflict", seen, "not as stead left it", pending)
         return await self._set(run, index, "undo", seen, step.before, pending)
@@ -233,7 +246,7 @@ class Writer:
             return run, ()
         step, index, way = run.proposal.steps[attempt.step], attempt.step, attempt.direction
         try:
-            seen = await self.look(step)
+            seen = await self._look_for(step, step.duration_s)
         except SteadError as error:
             return self._settle(run, index, way, "unknown", None, str(error), (), attempt.id)
         if self.met(step, seen, attempt.want):

@@ -1,0 +1,96 @@
+"""Every registered actuator against the conformance suite, on real targets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stead.actuators import autonomy, priority, service, workload
+from stead.actuators.autonomy_file import AutonomyFile
+from stead.host import LocalHost, SystemClock
+from stead.model.change import Target
+from stead.model.policy import Autonomy
+from stead.model.workload import WorkloadSpec
+from stead.testing.actuators import CHECKS, Case
+from stead.workloads.process import ProcessWorkloads
+from tests.actuators.children import THREADS, child, target
+
+SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+
+
+@contextlib.asynccontextmanager
+async def priority_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host = LocalHost()
+    states = [priority.Priority(nice=5, ionice_class="idle"), priority.Priority(policy="batch")]
+    cpus = sorted(os.sched_getaffinity(0))
+    states += [priority.Priority(cpus=str(cpus[0]))] if len(cpus) > 1 else []
+    states += [priority.Priority(ionice_class="best_effort", ionice_level=7), priority.Priority(policy="idle", nice=19)]
+    with child(THREADS) as pid:
+        mine = target(host, pid)
+        if host.scheduler.autogroup(pid) is not None:
+            states.append(priority.Priority(autogroup_nice=19))
+        successor = msgspec.structs.replace(mine, identity={**mine.identity, "start_ticks": "1"})
+        absent = msgspec.structs.replace(mine, identity={**mine.identity, "boot_id": "another"})
+        yield Case(priority.actuator(host), host, mine, tuple(states), absent, successor)
+
+
+@contextlib.asynccontextmanager
+async def autonomy_case(tmp_path: Path) -> AsyncIterator[Case]:
+    kept = AutonomyFile(tmp_path, tmp_path / "pause", Autonomy("act", {"host": 1}))
+    state = autonomy.AutonomyState
+    states = (state("observe", 0, True, True), state("advise", 2), state(locked=True), state(paused=True))
+    yield Case(autonomy.actuator(kept), LocalHost(), Target("autonomy", "host"), states, Target("process", "1"))
+
+
+@contextlib.asynccontextmanager
+async def workload_of(tmp_path: Path) -> AsyncIterator[tuple[ProcessWorkloads, Target, Target, Target]]:
+    spec = WorkloadSpec("web", SLEEPER, workers=1, max_workers=3, start_grace_s=0.3, stop_grace_s=0.3)
+    host, clock = LocalHost(), SystemClock()
+    driver = ProcessWorkloads([spec], tmp_path, host, clock)
+    try:
+        await driver.tick(clock.now())
+        await driver.settle("web", 10.0)
+        status = driver.status("web")
+        assert status is not None
+        mine = Target("workload", "web", {"id": status.id})
+        yield driver, mine, Target("workload", "none", {"id": status.id}), Target("workload", "web", {"id": "another"})
+    finally:
+        await driver.stop_all()
+        await driver.close()
+
+
+@contextlib.asynccontextmanager
+async def workload_case(tmp_path: Path) -> AsyncIterator[Case]:
+    async with workload_of(tmp_path) as (driver, mine, absent, successor):
+        states = (workload.Count(2), workload.Count(3))
+        yield Case(workload.actuator({"process": driver}), LocalHost(), mine, states, absent, successor)
+
+
+@contextlib.asynccontextmanager
+async def service_case(tmp_path: Path) -> AsyncIterator[Case]:
+    async with workload_of(tmp_path) as (driver, mine, absent, successor):
+        actuator = service.actuator({"process": driver})
+        now = await actuator.read(LocalHost(), mine)
+        states = (service.Generation(now.generation + 1), service.Generation(now.generation + 2))
+        yield Case(actuator, LocalHost(), mine, states, absent, successor)
+
+
+CASES = {"priority": priority_case, "autonomy": autonomy_case, "workload": workload_case, "service": service_case}
+
+
+def test_every_registered_actuator_is_here() -> None:
+    assert {point.name for point in entry_points(group="stead.actuators")} == set(CASES)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", CASES)
+async def test_conforms(name: str, check: Callable[[Case], Awaitable[None]], tmp_path: Path) -> None:
+    async with CASES[name](tmp_path) as case:
+        await check(case)
