@@ -18,9 +18,8 @@ def plan(options: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
     short = ["--window", str(options.window)]
     runs = [["benchmarks.start"], ["benchmarks.decision"], ["benchmarks.process_table"], ["benchmarks.agent", *short]]
     skipped = []
-    recorded = Path(options.data or ".", RECORDED)
-    if options.data and recorded.exists():
-        runs.insert(3, ["benchmarks.raw_storage", str(recorded)])
+    if options.data and Path(options.data, RECORDED).exists():
+        runs.insert(3, ["benchmarks.raw_storage", options.data])
     else:
         skipped.append(f"benchmarks.raw_storage: no {RECORDED}: make bench DATA=its-folder")
     if options.soak:

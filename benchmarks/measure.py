@@ -108,8 +108,8 @@ def table(title: str, figures: Iterable[Figure]) -> str:
     """The figures as text that reads well in a terminal and as Markdown."""
     rows = [("what", "measured", "target", ""), ("---", "---:", "---:", "---")]
     for each in figures:
-        value = "-" if each.value is None else f"{each.value:,.4g} {each.unit}"
-        target = "" if each.target is None else f"≤ {each.target:g} {each.unit}"
+        value = "-" if each.value is None else f"{each.value:,.4g} {each.unit}".rstrip()
+        target = "" if each.target is None else f"≤ {each.target:.4g} {each.unit}".rstrip()
         rows.append((each.what, value, target, " ".join(filter(None, (each.verdict, each.note)))))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]

@@ -6,7 +6,6 @@ one JSON object. Ends what it started. Usage: python benchmarks/process_table.py
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import statistics
@@ -16,6 +15,7 @@ from collections.abc import Callable
 
 import psutil
 
+from benchmarks.measure import Figure, publish
 from stead.host import LocalHost, SystemClock
 from stead.probes.process import Processes
 
@@ -58,8 +58,8 @@ def psutil_pass() -> None:
         pass
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; 1 when the figure that stead holds is missed."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_500
     passes = int(sys.argv[2]) if len(sys.argv) > 2 else 15
     parent = start_sleepers(count)
@@ -78,18 +78,16 @@ def main() -> None:
         os.killpg(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
     mine, other = statistics.median(ours), statistics.median(theirs)
-    print(f"{'':24}{'CPU ms a pass':>16}{'us a process':>16}{'CPU-s an hour at 1 s':>24}")
-    for name, value in (("stead process table", mine), ("psutil process_iter", other)):
-        print(f"{name:24}{value:16.2f}{value * 1000 / total:16.2f}{value * 3.6:24.1f}")
-    result = {
-        "processes": total,
-        "stead_ms": round(mine, 3),
-        "psutil_ms": round(other, 3),
-        "ratio": round(other / mine, 2),
-        "us_per_process": round(mine * 1000 / total, 3),
-    }
-    print(json.dumps(result))
+    return publish(
+        "process_table",
+        f"Process table, {total:,} processes, CPU a pass, median of {passes}",
+        [
+            Figure("stead", mine, "ms", None, f"{mine * 1000 / total:.2f} us a process"),
+            Figure("psutil", other, "ms", None, f"{other * 1000 / total:.2f} us a process"),
+            Figure("stead, as a part of psutil's", mine / other, "", 1 / 12, f"1/{other / mine:.1f}"),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

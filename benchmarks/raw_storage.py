@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.measure import Figure, publish
 from benchmarks.npz import arrays
 from stead.stats.blocks import Block, Column, decode, encode
 
@@ -68,10 +69,15 @@ def main() -> int:
     path = Path(options.data)
     path = path / FILE if path.is_dir() else path
     samples, stored, packing, unpacking = measure(path, options.runs)
-    print(f"raw values      {samples:,} samples in {stored:,} bytes: {stored / samples:.3f} B a sample (figure: {FIGURE})")
-    print(f"encode          {packing / samples * 1e6:.3f} CPU-s a million samples")
-    print(f"decode          {unpacking / samples * 1e6:.3f} CPU-s a million samples")
-    return 0 if stored / samples <= FIGURE else 1
+    return publish(
+        "raw_storage",
+        f"Raw values on disk, {samples:,} samples of {FILE}",
+        [
+            Figure("size", stored / samples, "B a sample", FIGURE),
+            Figure("encode", packing / samples * 1e6, "CPU-s a million samples"),
+            Figure("decode", unpacking / samples * 1e6, "CPU-s a million samples"),
+        ],
+    )
 
 
 if __name__ == "__main__":
