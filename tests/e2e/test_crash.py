@@ -112,7 +112,7 @@ class Scene:
         """Reach the crash point: forward by provoking, undo by a person's order on what is held."""
         self.provoke()
         if self.way == "undo":
-            run = wait_until(lambda: self.mine("held", "kept"), "it is held")
+            run = wait_until(lambda: self.mine("verifying", "held", "kept"), "it has acted")
             self.calm()
             self.order(m.Undo(run[0].id))
 
