@@ -1,0 +1,91 @@
+"""Two controllers and one process: a real one, reniced by a second process in the middle of the lease."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stead.actuators import priority
+from stead.agent.ledger_store import LedgerStore
+from stead.flow import runs
+from stead.flow.act import Hands
+from stead.flow.plan import plan
+from stead.flow.propose import BoundSetting, Wish
+from stead.host import LocalHost
+from stead.model.catalog import PlaybookDefinition, SettingTemplate
+from stead.model.change import Run, Verdict
+from stead.model.policy import Policy
+from stead.testing import FakeClock
+from tests.actuators.children import child, target
+from tests.flow.kit import POLICY_ACTOR, counter, decision
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
+
+
+class Held:
+    """A real process that stead holds at nice 17, under a lease of 60 s."""
+
+    def __init__(self, tmp_path: Path, pid: int) -> None:
+        self.host, self.clock, self.pid = LocalHost(), FakeClock(), pid
+        self.nice = os.getpriority(os.PRIO_PROCESS, pid)
+        self.actuators: dict[str, Any] = {"priority": priority.actuator(self.host)}
+        self.ledger = LedgerStore.open(tmp_path / "ledger.db", "h", self.clock)
+        self.hands = Hands(self.host, self.actuators, self.ledger, None, self.clock, Policy(), lambda: False)
+        self.run: Run
+
+    async def hold(self) -> None:
+        setting = SettingTemplate("priority", {"nice": 17}, lease_s=60.0)
+        wish = Wish(
+            PlaybookDefinition("calm", settings=(setting,)),
+            None,
+            POLICY_ACTOR,
+            (BoundSetting(setting, target(self.host, self.pid)),),
+        )
+        proposal = await plan(wish, self.actuators, self.host, lambda m, s: None, Policy(), self.clock.now(), counter())
+        run, entries = runs.start(proposal, decision(), self.hands.writer.stamp())
+        await self.ledger.commit(entries, runs=[run])
+        run = await self.hands.run(run)
+        self.run, entries = runs.verified(run, Verdict("helped", ""), self.hands.writer.stamp())
+        await self.ledger.commit(entries, runs=[self.run])
+
+    def now(self) -> int:
+        return os.getpriority(os.PRIO_PROCESS, self.pid)
+
+    def renice(self, nice: int) -> None:
+        subprocess.run(["renice", "-n", str(nice), "-p", str(self.pid)], check=True, capture_output=True)
+
+
+@pytest.fixture
+async def held(tmp_path: Path) -> AsyncIterator[Held]:
+    with child() as pid:
+        made = Held(tmp_path, pid)
+        await made.hold()
+        assert made.now() == 17
+        yield made
+        made.ledger.close()
+
+
+async def test_the_end_of_the_lease_restores_exactly(held: Held) -> None:
+    (moved,) = await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000))
+    assert moved.state == "undone" and held.now() == held.nice
+
+
+async def test_who_renices_it_in_mid_lease_owns_it(held: Held) -> None:
+    held.renice(4)
+    assert await held.hands.met(held.run) == [False]
+    (moved,) = await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000))
+    assert moved.state == "conflict" and held.now() == 4
+    assert len(held.ledger.entries(types=["conflict.seen"])) == 1
+    assert await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000)) == []
+    assert held.now() == 4
+
+
+async def test_who_restores_it_by_hand_has_done_the_undo(held: Held) -> None:
+    held.renice(held.nice)
+    moved = await held.hands.undo(held.run, "person")
+    assert moved.state == "undone" and moved.receipts[-1].outcome == "already"
