@@ -359,7 +359,8 @@ def openapi() -> dict[str, Any]:
     gateway = import_module("stead.hub.gateway")
     door = import_module("stead.wire").AsyncDoor("/nowhere")
     application = app.create_app(gateway.Gateway(door, "uid:0"), keys.Token.of(keys.new_token(), "uid:0"))
-    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(application.openapi_schema.to_schema()))
+    described = import_module("stead.hub.openapi").document(application)
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(described))
     return document
 
 
