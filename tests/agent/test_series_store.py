@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -284,52 +283,6 @@ def test_what_waits_in_memory_is_bounded_and_what_is_given_up_is_counted(store: 
     assert store.flush() == MAX_WAITING_ROWS
 
 
-def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "series.db"
-    SeriesStore(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 7")
-    db.close()
-    before = path.read_bytes()
-    with pytest.raises(SteadError, match="newer stead") as caught:
-        SeriesStore(path)
-    assert caught.value.problem.code == "store.newer"
-    assert str(path) in str(caught.value)
-    assert path.read_bytes() == before
-
-
-def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "series.db"
-    path.write_bytes(b"this is no database, and long enough to be looked at" * 100)
-    with pytest.raises(SteadError, match="move the file away") as caught:
-        SeriesStore(path)
-    assert caught.value.problem.code == "store.damaged"
-
-
-def test_a_directory_that_can_not_be_written_says_so() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o555)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)  # root may write anywhere
-        try:
-            with pytest.raises(SteadError, match="can't be written") as caught:
-                SeriesStore(Path(folder, "series.db"))
-        finally:
-            if root:
-                os.seteuid(0)
-        assert caught.value.problem.code == "store.read-only"
-
-
-def test_there_is_one_writer(tmp_path: Path) -> None:
-    first = SeriesStore(tmp_path / "series.db")
-    with pytest.raises(SteadError, match="another stead agent") as caught:
-        SeriesStore(tmp_path / "series.db")
-    assert caught.value.problem.code == "store.in-use"
-    first.close()
-    SeriesStore(tmp_path / "series.db").close()
-
-
 def test_a_foreign_write_lock_is_named(store: SeriesStore) -> None:
     store._db.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(store.path, isolation_level=None)
@@ -339,10 +292,6 @@ def test_a_foreign_write_lock_is_named(store: SeriesStore) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert store.flush() == 1
-
-
-def test_the_file_is_for_its_owner_only(store: SeriesStore) -> None:
-    assert store.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_loop_may_append_and_ask_while_a_thread_writes(store: SeriesStore) -> None:
