@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response, Router, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, Reference, SecurityScheme
 
@@ -49,15 +49,20 @@ def mended(node: Any) -> Any:
     return found
 
 
-@get("/openapi.json", opt={"permission": "read"}, include_in_schema=False)
-async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """OpenAPI 3.1 of everything here."""
-    found = mended(request.app.openapi_schema.to_schema())
+def document(app: Litestar) -> dict[str, Any]:
+    """The whole description, as `/openapi.json` serves it."""
+    found: dict[str, Any] = mended(app.openapi_schema.to_schema())
     for kind in BODIES:
         found["components"]["schemas"][kind.__name__]["additionalProperties"] = False
     for operation in (operation for item in found["paths"].values() for operation in item.values()):
         operation.setdefault("security", [])  # open, and it says so
-    return Response(msgspec.json.encode(found), media_type="application/vnd.oai.openapi+json")
+    return found
+
+
+@get("/openapi.json", opt={"permission": "read"}, include_in_schema=False)
+async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """OpenAPI 3.1 of everything here."""
+    return Response(msgspec.json.encode(document(request.app)), media_type="application/vnd.oai.openapi+json")
 
 
 ROUTES = [schema]

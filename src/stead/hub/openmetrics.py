@@ -46,7 +46,7 @@ def families(metrics: m.MetricList, status: m.Status) -> Iterator[Metric]:
     yield from _own(status)
     found: dict[str, GaugeMetricFamily] = {}
     for view in metrics.metrics:
-        if view.value is None:
+        if view.value is None or view.subject.startswith("process:"):  # a label a process would never end
             continue
         name, unit, factor = export_name(view.metric, view.unit)
         if name not in found:

@@ -15,7 +15,7 @@ FILES: Final = {
 }
 FOLDER: Final = Path(__file__).parent / "page"
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -36,7 +36,7 @@ def serve(path: str, name: str, media_type: str) -> Any:
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
         if etag in request.headers.get("if-none-match", ""):
             return Response(b"", status_code=304, headers=headers)
-        return Response(body, headers=headers, media_type=f"{media_type}; charset=utf-8")
+        return Response(body, headers=headers, media_type=media_type)
 
     return file
 

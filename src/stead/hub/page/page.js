@@ -214,12 +214,13 @@ function svg(name, attributes) {
   return made;
 }
 
-/** A line over the last ten minutes with gaps where nothing is known; warning and critical stretches shaded. */
+/** A line over what is remembered, with gaps where nothing is known; warning and critical stretches shaded. */
 function sparkline(points, unit, name) {
   const known = points.filter(([, value]) => value !== null && value !== undefined);
   const highest = Math.max(unit === 'percent' ? 100 : 0, ...known.map(([, value]) => value)) || 1;
   const end = points.length ? points[points.length - 1][0] : 0;
-  const x = (ms) => (600 * (ms - end + KEPT_MS)) / KEPT_MS;
+  const span = points.length ? Math.max(60000, end - points[0][0]) : KEPT_MS;
+  const x = (ms) => (600 * (ms - end + span)) / span;
   const chart = svg('svg', { viewBox: '0 0 600 100', preserveAspectRatio: 'none', role: 'img',
     'aria-label': known.length ? `${name}: from ${number(Math.min(...known.map((p) => p[1])), unit)} to ${number(Math.max(...known.map((p) => p[1])), unit)}` : `${name}: no values` });
   let path = '';
@@ -284,9 +285,10 @@ function diff(step) {
   const want = step.want ?? {};
   const keys = [...new Set([...Object.keys(before), ...Object.keys(want)])].filter((key) => shown(before[key]) !== shown(want[key]));
   const undo = { exact: 'can be put back exactly', lossy: 'undo is lossy', none: 'can not be undone' }[step.undo];
-  return el('div', { class: 'scroll' }, el('table', { class: 'diff' },
-    el('caption', { class: 'soft' }, `${step.actuator} on ${target(step)}: ${undo}${step.undo_reason ? `, ${step.undo_reason}` : ''}`),
-    ...keys.map((key) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', {}, el('del', {}, shown(before[key]))), el('td', {}, '→'), el('td', {}, el('ins', {}, shown(want[key])))))));
+  const about = `${step.actuator} on ${target(step)}: ${undo}${step.undo_reason ? `, ${step.undo_reason}` : ''}`;
+  const rows = keys.map((key) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', {}, el('del', {}, shown(before[key]))),
+    el('td', {}, '→'), el('td', {}, el('ins', {}, shown(want[key])))));
+  return el('div', { class: 'scroll' }, el('p', { class: 'soft' }, about), el('table', { class: 'diff', 'aria-label': about }, ...rows));
 }
 
 /** Every tier-2 action that nobody was asked about is told here. */
