@@ -115,7 +115,7 @@ def refusal(error: Exception, path: Path) -> SteadError:
 def lock(path: Path) -> IO[bytes]:
     """Be the one writer of this file until the result is closed (or the process ends). Raises SteadError when there is one."""
     try:
-        held = Path(f"{path}.lock").open("ab")  # noqa: SIM115  it stays open as long as the store
+        held = os.fdopen(os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR, 0o600), "r+b")
     except OSError as error:
         raise refusal(error, path) from error
     try:
