@@ -30,6 +30,7 @@ def fake(tmp_path: Path) -> FakeHost:
         host.scheduler.add(pid)
         (tmp_path / f"proc/{pid}/task/{pid}").mkdir(parents=True)
         (tmp_path / f"proc/{pid}/stat").write_text(stat_line(pid, session))
+    (tmp_path / "proc/10/comm").write_text("shell\n")
     (tmp_path / "proc/self").mkdir()
     (tmp_path / "proc/self/stat").write_text(stat_line(20, 20))
     return host
@@ -43,7 +44,7 @@ async def test_the_autogroup_of_another_session_says_whom_it_touches(fake: FakeH
     priority, ten = actuator(fake), process(fake, 10)
     step = priority.plan(ten, await priority.read(fake, ten), Priority(nice=19, autogroup_nice=19))
     assert step.before == {"nice": 0, "autogroup_nice": 0} and step.want == {"nice": 19, "autogroup_nice": 19}
-    assert step.note == "autogroup nice is of the whole session 10: 2 processes" and step.undo == "exact"
+    assert step.note == "autogroup nice is of its whole session: 10, begun by shell" and step.undo == "exact"
 
 
 @pytest.mark.parametrize(("pid", "why"), [(1, "the system's own"), (20, "stead's own")])

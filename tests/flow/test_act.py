@@ -1,100 +1,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import runs
-from stead.flow.act import Hands
-from stead.model.change import Run, Step, Target, Verdict
+from stead.model.change import Run, Step, Target
 from stead.model.errors import SteadError
-from stead.model.messages import Event
 from stead.model.policy import Policy
-from stead.testing import FakeClock, FakeHost
-from tests.flow.kit import ANN, BOB, Dial, Dials, approval, counter, decision, dial_step, proposal
-
-
-class Heard:
-    """A bus that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def wants(self, topic: str) -> bool:
-        return True
-
-    def publish(self, event: Event) -> None:
-        self.events.append(event)
-
-
-class Killed(BaseException):
-    """Stands for a crash at a mark, where a real kill would be too slow; tests/crash does the real ones."""
-
-
-class Bench:
-    """Hands on dials, with a real ledger."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.path, self.clock, self.bus = tmp_path / "ledger.db", FakeClock(), Heard()
-        self.dials = Dials(a=Dial(1, "red"), b=Dial(2), c=Dial(3))
-        self.host, self.paused, self.crash_at = FakeHost(tmp_path, name="host1"), False, ""
-        self.marks: list[str] = []
-        self.new_id = counter("i")
-        self.open()
-
-    def open(self) -> None:
-        self.ledger = LedgerStore.open(self.path, "host1", self.clock)
-        self.hands = Hands(
-            self.host,
-            {"dial": self.dials},
-            self.ledger,
-            self.bus,
-            self.clock,
-            Policy(),
-            self._paused,
-            mark=self._mark,
-            new_id=self.new_id,
-        )
-
-    def _paused(self) -> bool:
-        return self.paused
-
-    def _mark(self, name: str) -> None:
-        self.marks.append(name)
-        if name == self.crash_at:
-            self.crash_at = ""
-            raise Killed(name)
-
-    def again(self) -> None:
-        """As after a kill: the durable state, and nothing else."""
-        self.ledger.close()
-        self.open()
-
-    async def given(self, *steps: Step, answer: str = "allow", **more: Any) -> Run:
-        asked = {"approvals_needed": 1} if answer == "ask" else {}
-        run, entries = runs.start(proposal(steps, **more), decision(answer, **asked), self.hands.writer.stamp())
-        await self.ledger.commit(entries, runs=[run])
-        return run
-
-    async def verdict(self, run: Run, result: str) -> Run:
-        run, entries = runs.verified(run, Verdict(result, "because"), self.hands.writer.stamp())  # type: ignore[arg-type]
-        await self.ledger.commit(entries, runs=[run])
-        return run
-
-    def types(self) -> list[str]:
-        return [entry.type for entry in reversed(self.ledger.entries(100))]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.ledger.close()
+from tests.flow.bench import Bench
+from tests.flow.kit import ANN, BOB, Dial, Dials, approval, dial_step
 
 
 def outcomes(run: Run, way: str = "forward") -> list[str]:
@@ -321,99 +240,50 @@ async def test_own_autonomy_moves_while_paused(bench: Bench) -> None:
     assert (await bench.hands.run(by_policy)).state == "approved"
 
 
-POINTS = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
-
-
-@pytest.mark.parametrize("repeat", [True, False])
-@pytest.mark.parametrize("hit", range(2))
-@pytest.mark.parametrize("point", POINTS)
-async def test_recovery_finishes_or_undoes_at_every_point(bench: Bench, point: str, hit: int, repeat: bool) -> None:
-    steps = (dial_step("a", repeat=repeat, lease_s=600.0), dial_step("b", before=2, repeat=repeat, lease_s=600.0))
-    run = await bench.given(*steps)
-    name, left = f"act.dial.forward.{point}", [hit]
-
-    def mark(here: str) -> None:
-        if here == name:
-            left[0] -= 1
-            if left[0] == -1:
-                raise Killed
-
-    bench.hands.writer.mark = mark
-    with pytest.raises(Killed):
-        await bench.hands.run(run)
-    bench.again()
-    writes_before = [name for name, _ in bench.dials.writes]
-    for moved in await bench.hands.recover(bench.ledger.live_runs()):
-        assert moved.state in ("verifying", "failed")
-    final = bench.ledger.run("run-1")
-    assert final is not None and runs.unsettled(final) is None
-    levels = [bench.dials.dials[name].level for name in "ab"]
-    expected = {"approved": [1, 2], "verifying": [9, 9], "failed": [1, 2]}
-    assert levels == expected[final.state]
-    if not repeat:
-        again = [name for name, want in bench.dials.writes[len(writes_before) :] if want == Dial(9)]
-        assert not set(again) & set(writes_before), "what must not be repeated was"
-
-
-@pytest.mark.parametrize("hit", range(2))
-@pytest.mark.parametrize("point", POINTS)
-async def test_recovery_completes_an_undo_at_every_point(bench: Bench, point: str, hit: int) -> None:
-    steps = (dial_step("a", lease_s=600.0), dial_step("b", before=2, lease_s=600.0))
-    run = await bench.verdict(await bench.hands.run(await bench.given(*steps)), "helped")
-    name, left = f"act.dial.undo.{point}", [hit]
-
-    def mark(here: str) -> None:
-        if here == name:
-            left[0] -= 1
-            if left[0] == -1:
-                raise Killed
-
-    bench.hands.writer.mark = mark
-    with pytest.raises(Killed):
-        await bench.hands.undo(run, "person", ANN)
-    bench.again()
-    await bench.hands.recover(bench.ledger.live_runs())
-    final = bench.ledger.run("run-1")
-    assert final is not None
-    levels = [bench.dials.dials[name].level for name in "ab"]
-    assert (final.state, levels) in (("undone", [1, 2]), ("held", [9, 9]))
-    assert final.state == "undone" or (point, hit) == ("before_attempt", 0), "only an undo that left no trace is not completed"
-
-
-async def test_recovery_leaves_another_hands_value(bench: Bench) -> None:
-    run = await bench.given()
-    bench.crash_at = "act.dial.forward.after_write"
-    with pytest.raises(Killed):
-        await bench.hands.run(run)
-    bench.dials.dials["a"] = Dial(5, "red")
-    bench.again()
-    (moved,) = await bench.hands.recover(bench.ledger.live_runs())
-    assert moved.state == "conflict" and bench.dials.dials["a"].level == 5
-
-
-async def test_recovery_ends_what_is_gone_and_what_is_overdue(bench: Bench) -> None:
-    held = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
-    gone = await bench.hands.run(await bench.given(dial_step("b", before=2, lease_s=600.0), id="run-2"))
-    bench.dials.lives["b"] = "2"
-    bench.clock.advance(61_000)
-    bench.again()
-    moved = {run.id: run.state for run in await bench.hands.recover(bench.ledger.live_runs())}
-    assert moved == {held.id: "undone", gone.id: "moot"}
-    assert await bench.hands.recover(bench.ledger.live_runs()) == []
-
-
-async def test_recovery_does_not_write_forward_while_paused(bench: Bench) -> None:
-    run = await bench.given()
-    bench.crash_at = "act.dial.forward.before_write"
-    with pytest.raises(Killed):
-        await bench.hands.run(run)
-    bench.paused = True
-    bench.again()
-    (moved,) = await bench.hands.recover(bench.ledger.live_runs())
-    assert moved.state == "cancelled" and bench.dials.writes == []
-
-
 async def test_an_actuator_that_is_not_there_any_more(bench: Bench) -> None:
     run = await bench.given(Step("lost", Target("dial", "a"), {"level": 1}, {"level": 2}, "exact"))
     run = await bench.hands.run(run)
     assert run.state == "refused" and "no actuator lost" in run.reason
+
+
+async def test_renewing_a_lease_looks_whether_it_is_still_ours(bench: Bench) -> None:
+    run = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
+    until = bench.clock.unix_ms + 120_000
+    renewed = await bench.hands.renew(run, until)
+    assert (renewed.state, renewed.lease_until_ms) == ("held", until)
+    bench.dials.dials["a"] = Dial(5, "red")
+    assert (await bench.hands.renew(renewed, until)).state == "conflict" and bench.dials.dials["a"].level == 5
+
+
+async def test_renewing_what_is_gone(bench: Bench) -> None:
+    run = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
+    bench.dials.lives["a"] = "2"
+    assert (await bench.hands.renew(run, bench.clock.unix_ms)).state == "moot"
+
+
+@pytest.mark.parametrize("commits", range(4))
+async def test_when_the_ledger_fails_in_the_middle_a_later_call_goes_on(bench: Bench, commits: int) -> None:
+    run = await bench.given(dial_step("a", lease_s=60.0), dial_step("b", before=2, lease_s=60.0))
+    commit, left = bench.ledger.commit, [commits]
+
+    async def failing(*given: Any, **more: Any) -> Sequence[Any]:
+        left[0] -= 1
+        if left[0] == -1:
+            raise SteadError("the disk is full", code="ledger.full")
+        return await commit(*given, **more)
+
+    bench.ledger.commit = failing  # type: ignore[method-assign]
+    with contextlib.suppress(SteadError):
+        await bench.hands.run(run)
+    run = await bench.hands.run(run)
+    assert run.state == "verifying" and [bench.dials.dials[name].level for name in "ab"] == [9, 9]
+
+
+async def test_who_waited_for_the_lock_sees_that_it_is_over(bench: Bench) -> None:
+    run = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
+    first, second = await asyncio.gather(
+        bench.hands.undo(run, "lease"), bench.hands.undo(run, "person", ANN), return_exceptions=True
+    )
+    assert isinstance(first, Run) and first.state == "undone"
+    assert isinstance(second, SteadError) and "undone can't be undone" in str(second)
+    assert await bench.hands.run(run) == first and len(bench.dials.writes) == 2

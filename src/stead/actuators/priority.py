@@ -1,7 +1,7 @@
 """`priority`: how much of CPU and disk one process gets: nice, autogroup nice, IO class, scheduling class, CPUs.
 
 Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
-decides, and it belongs to the whole session. So a plan says how many processes that touches, and an autogroup that stead
+decides, and it belongs to the whole session. So a plan says whose session that is, and an autogroup that stead
 itself or PID 1 is in is left alone. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
 """
 
@@ -119,29 +119,13 @@ class PriorityActuator:
 
     def _autogroup_note(self, target: Target, now: Priority) -> str:
         """Whom else the autogroup's nice touches. SteadError when that is stead itself, or the system's own."""
-        sessions = _sessions(self._host)
-        if now.session in (0, None, sessions.get(1)):
-            raise SteadError(
-                "its autogroup is the system's own",
-                str(target),
-                "move it to a session of its own (setsid)",
-                code="priority.session",
-            )
-        if now.session == self._own_session():
-            raise SteadError(
-                "its autogroup is stead's own: they share a session",
-                str(target),
-                "start stead or it in a session of its own (setsid)",
-                code="priority.session",
-            )
-        sharing = sum(1 for session in sessions.values() if session == now.session)
-        return f"autogroup nice is of the whole session {now.session}: {sharing} process{'es' if sharing != 1 else ''}"
-
-    def _own_session(self) -> int | None:
-        try:
-            return _session(self._host.read("/proc/self/stat", 4096))
-        except (OSError, ValueError, IndexError):
-            return None
+        if now.session in (0, None, _session_of(self._host, "1")):
+            what, fix = "the system's own", "move it to a session of its own (setsid)"
+        elif now.session == _session_of(self._host, "self"):
+            what, fix = "stead's own: they share a session", "start one of them in a session of its own (setsid)"
+        else:
+            return f"autogroup nice is of its whole session: {now.session}, begun by {_name_of(self._host, now.session)}"
+        raise SteadError(f"its autogroup is {what}", str(target), fix, code="priority.session")
 
 
 def _pid(host: Host, target: Target) -> int | None:
@@ -246,16 +230,19 @@ def _session(stat: bytes) -> int:
     return int(stat[stat.rindex(b")") + 1 :].split()[3])
 
 
-def _sessions(host: Host) -> dict[int, int]:
-    """Every process's session."""
-    found = {}
-    for name in host.list("/proc"):
-        if name.isdigit():
-            try:
-                found[int(name)] = _session(host.read(f"/proc/{name}/stat", 4096))
-            except (OSError, ValueError, IndexError):
-                continue
-    return found
+def _session_of(host: Host, process: str) -> int | None:
+    try:
+        return _session(host.read(f"/proc/{process}/stat", 4096))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _name_of(host: Host, pid: int | None) -> str:
+    """A session's leader in words; it may have ended before the others."""
+    try:
+        return host.read(f"/proc/{pid}/comm", 64).decode("utf-8", "replace").strip() or "a process without a name"
+    except OSError:
+        return "a process that has ended"
 
 
 def parse_cpus(text: str) -> list[int]:

@@ -60,10 +60,15 @@ class Hands:
     async def run(self, run: Run) -> Run:
         """Begin an approved run and write its steps. It comes back verifying, or final; or approved still, while paused.
 
-        Raises SteadError when the run is not approved, or when the ledger can't take an entry: then nothing was written.
+        Raises SteadError when the run is not approved, or when the ledger can't take an entry: then nothing more is written,
+        and a later call goes on from what is durable, as after a crash.
         """
         async with self._locked(run):
             run = self._newest(run)
+            if run.state in ("acting", "undoing"):
+                return await self._recovered(run)
+            if run.final and run.id in self.writer.ended:
+                return run
             if run.state != "approved":
                 runs.begin(run, self.writer.stamp())  # raises, and says why
             late = runs.overdue(run, self.policy, self.writer.stamp().now.unix_ms)
@@ -112,6 +117,9 @@ class Hands:
         return None
 
     def _owner(self, run: Run, step: Step) -> str:
+        """The other run that holds this step's value. Nobody holds stead's own autonomy: a lowering never waits."""
+        if step.actuator == "autonomy":
+            return ""
         for other in self.ledger.live_runs():
             same = any(one.actuator == step.actuator and one.target == step.target for one in other.proposal.steps)
             if same and other.id != run.id and other.state in OWNING:
@@ -162,8 +170,9 @@ class Hands:
         async with self._locked(run):
             run = self._newest(run)
             if run.state == "undoing":
-                return await self._back(run, ())
-            return await self._undo(run, reason, (), by)
+                return await self._recovered(run)
+            run, entries = await self.writer.settle_interrupted(run)
+            return await self._undo(run, reason, entries, by)
 
     async def _undo(self, run: Run, reason: str, pending: Entries, by: Actor | None = None) -> Run:
         stamp = self.writer.stamp()
@@ -214,6 +223,16 @@ class Hands:
         due = [run for run in live if run.state == "held" and run.lease_until_ms is not None]
         return [await self.undo(run, "lease") for run in due if (run.lease_until_ms or 0) <= now.unix_ms]
 
+    async def renew(self, run: Run, until_ms: int) -> Run:
+        """Extend a held run's lease, if what stead left is still there; else yield: moot, conflict, or undone by another."""
+        async with self._locked(run):
+            run = self._newest(run)
+            if await self.is_gone(run):
+                return await self.moot(run)
+            if False in await self.met(run):
+                return await self._undo(run, "lease", ())
+            return await self._commit(runs.renewed(run, until_ms, self.writer.stamp()))
+
     async def recover(self, live: Iterable[Run]) -> list[Run]:
         """Before the first tick: settle what a crash interrupted, then finish or undo it. Returns every run that moved."""
         moved = []
@@ -253,7 +272,9 @@ class Hands:
         return self.writer.met(step, msgspec.convert(values, actuator.state), step.before)
 
     def _newest(self, run: Run) -> Run:
-        return next((one for one in self.ledger.live_runs() if one.id == run.id), run)
+        """The run as it is durable now: whoever asks may have waited for its lock."""
+        live = next((one for one in self.ledger.live_runs() if one.id == run.id), None)
+        return live or self.writer.ended.get(run.id, run)
 
     async def _commit(self, moved: runs.Moved) -> Run:
         run, entries = moved

@@ -201,7 +201,7 @@ class Road:
             late = runs.overdue(run, self.policy, now.unix_ms)
             if late:
                 await self.keep(*runs.expire(run, late, self.stamp(now)), now)
-            elif run.state == "approved":
+            elif run.state in ("approved", "acting", "undoing"):  # the last two: the ledger failed in the middle
                 self.drive(run)
             elif (run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0)) or run.state == "held":
                 await self._weigh(run, now)
@@ -245,7 +245,7 @@ class Road:
             helped = run.verdict is not None and run.verdict.result == "helped"
             if helped and self._still_wanted(run) and run.lease_until_ms is not None:
                 lease_s = min(step.lease_s for step in run.proposal.steps if step.lease_s is not None)
-                await self.keep(*runs.renewed(run, now.unix_ms + round(lease_s * 1000), self.stamp(now)), now)
+                self.learn(await self.place.hands.renew(run, now.unix_ms + round(lease_s * 1000)))
             elif now.unix_ms >= (run.lease_until_ms or 0):
                 self.put_back(run, "lease")
             return

@@ -25,6 +25,7 @@ from stead.protocols import Actuator, Bus, Clock, Host, Ledger, Mark
 
 READ_TIMEOUT_S: Final = 5.0
 LOOK_AGAIN_S: Final = 0.1
+ENDED_MAX: Final = 256
 POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
 State = Any
 Way = Literal["forward", "undo"]
@@ -70,6 +71,7 @@ class Writer:
     ) -> None:
         self.host, self.actuators, self.ledger, self.bus = host, actuators, ledger, bus
         self.clock, self.paused, self.new_id, self.mark = clock, paused, new_id, mark
+        self.ended: dict[str, Run] = {}  # the newest runs that became final here
 
     def stamp(self) -> Stamp:
         """Here and now, by the agent."""
@@ -78,6 +80,10 @@ class Writer:
     async def commit(self, run: Run, entries: Sequence[Entry], use_approvals: Sequence[str] = ()) -> None:
         """Make a run's transitions durable, then tell whoever listens. Raises SteadError, and then nothing is recorded."""
         stored = await self.ledger.commit(entries, runs=(run,), use_approvals=use_approvals)
+        if run.final:
+            self.ended[run.id] = run
+            for oldest in list(self.ended)[:-ENDED_MAX]:
+                del self.ended[oldest]
         if self.bus is None:
             return
         for entry, kept in zip(entries, stored, strict=True):
