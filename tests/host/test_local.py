@@ -110,6 +110,25 @@ def test_knows_itself() -> None:
     assert LocalHost("/nowhere").boot_id == "unknown"
 
 
+@pytest.mark.parametrize(("platform", "system"), [("darwin", "darwin"), ("win32", "windows"), ("freebsd14", "linux")])
+def test_other_systems_are_known_by_psutil(platform: str, system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil  # as it is here: it asks for the platform, too
+
+    assert psutil.boot_time() > 0
+    monkeypatch.setattr(sys, "platform", platform)
+    host = LocalHost()
+    assert host.system == system
+    if system == "linux":
+        return
+    assert host.boot_id.startswith("boot-1")
+    assert host.scheduler.autogroup(os.getpid()) is None
+    with sleeper() as process:
+        ticks = host.start_ticks(process.pid)
+        assert ticks is not None
+        assert ticks == host.start_ticks(process.pid)
+    assert host.start_ticks(process.pid) is None
+
+
 def test_importing_the_host_is_light() -> None:
     """What every host keeps in memory: nothing heavy before it is needed."""
     program = (

@@ -285,7 +285,7 @@ def test_the_limit_of_open_files_is_raised_and_some_are_left() -> None:
         room = descriptor_limit()
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         assert raised == (32_768 if hard == resource.RLIM_INFINITY else min(hard, 32_768))
-        assert room == raised - 256
+        assert room == raised - 768
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

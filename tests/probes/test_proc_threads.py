@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from stead.host import LocalHost
 from stead.probes import proc_threads
 from stead.probes.proc_table import Task
 from stead.probes.proc_threads import Threads, TooManyThreadsError
+from stead.testing import FakeHost
 from tests.host.processes import threaded
 from tests.probes.hosts import change, debian
 
@@ -21,34 +23,69 @@ def threaded_task(pid: int = 4800) -> Task:
 def test_a_single_thread_is_the_process_itself(tmp_path: Path) -> None:
     task = threaded_task()
     task.threads = 1
-    assert Threads().waited(debian(tmp_path), task, 1000) == 0.125
+    assert Threads().waited(debian(tmp_path), task, 1000, 1) == 0.125
 
 
 def test_threads_that_came_count_whole_and_those_that_went_do_not(tmp_path: Path) -> None:
     host, threads, task = debian(tmp_path), Threads(), threaded_task()
-    assert threads.waited(host, task, 1000) == 0.125, "the main thread's, for this once"
-    (host.root / "proc/4800/task/4802/schedstat").unlink()
+    assert threads.waited(host, task, 1000, 1) == 0.125, "the main thread's, for this once"
+    shutil.rmtree(host.root / "proc/4800/task/4802")
     change(host, "/proc/4800/task/4801/schedstat", lambda text: "3000000000 250000000 1\n")
     (host.root / "proc/4800/task/4803").mkdir()
     (host.root / "proc/4800/task/4803/schedstat").write_text("1 300000000 1\n")
-    assert threads.waited(host, task, 1000) == pytest.approx(0.2 + 0.3)
+    assert threads.waited(host, task, 1000, 2) == pytest.approx(0.2 + 0.3)
 
 
 def test_more_threads_than_are_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc_threads, "_MOST_THREADS", 5)
     host, threads = debian(tmp_path), Threads()
-    threads.waited(host, threaded_task(), 1000)
+    threads.waited(host, threaded_task(), 1000, 1)
     with pytest.raises(TooManyThreadsError, match="more than 5 threads"):
-        threads.waited(host, threaded_task(), 1000)
+        threads.waited(host, threaded_task(), 1000, 1)
     threads.keep(set())
-    assert threads.waited(host, threaded_task(), 1000) == 0.125, "forgotten, and a new interval"
+    assert threads.waited(host, threaded_task(), 1000, 1) == 0.125, "forgotten, and a new interval"
+
+
+def test_threads_are_listed_only_when_an_id_was_handed_out_and_every_descriptor_closes(tmp_path: Path) -> None:
+    listed: list[str] = []
+
+    class Listing(FakeHost):
+        def list(self, path: str) -> list[str]:
+            listed.append(path)
+            return super().list(path)
+
+    debian(tmp_path)
+    host, threads = Listing(tmp_path / "root"), Threads()
+    for last_pid in (1, 1, 1, 2):
+        threads.waited(host, threaded_task(), 1000, last_pid)
+    assert listed == ["/proc/4800/task"] * 2
+    assert threads._kept == 3
+    threads.keep({1})
+    assert threads._kept == 0
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_without_descriptors_to_spare_the_figures_are_the_same(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proc_threads, "_MOST_KEPT", kept)
+    host, threads = debian(tmp_path), Threads()
+    threads.waited(host, threaded_task(), 1000, 1)
+    for tid in ("4801", "4802"):
+        change(
+            host,
+            f"/proc/4800/task/{tid}/schedstat",
+            lambda text: text.replace(text.split()[1], str(int(text.split()[1]) + 200_000_000)),
+        )
+    assert threads.waited(host, threaded_task(), 1000, 1) == pytest.approx(0.4)
+    assert threads._kept == kept
 
 
 def test_real_threads() -> None:
     with threaded(4) as process:
         task, threads = threaded_task(process.pid), Threads()
-        threads.waited(LocalHost(), task, 1000)
-        waited = threads.waited(LocalHost(), task, 1000)
+        threads.waited(LocalHost(), task, 1000, 1)
+        waited = threads.waited(LocalHost(), task, 1000, 1)
         assert waited is not None
         assert 0 <= waited < 60
-        assert len(threads._before[process.pid]) == 4
+        assert len(threads._known[process.pid]) == 4

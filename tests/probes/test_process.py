@@ -126,6 +126,19 @@ def test_others_run_delay_is_the_share_of_their_time_that_others_waited(tmp_path
     assert one(machine.read(), "infra.others_run_delay", HOG).value == 0.0, "nobody waited, and that was observed"
 
 
+def test_waiting_from_before_anybody_was_followed_does_not_count(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.read()
+    ran(machine.host, 4711, cpu_ms=500)
+    machine.read()
+    machine.clock.advance(FOLLOW_MS)
+    machine.read()
+    machine.waited(500_000)
+    ran(machine.host, 4711, cpu_ms=500)
+    again = one(machine.read(), "infra.others_run_delay", HOG)
+    assert (again.value, again.reason) == (None, FIRST)
+
+
 def test_without_schedstat_the_whole_is_the_sum_of_those_that_ran(tmp_path: Path) -> None:
     machine = Machine(tmp_path, schedstat=False)
     machine.read()

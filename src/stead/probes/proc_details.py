@@ -67,11 +67,10 @@ class Details:
         if task.details_ms is not None and now.mono_ms - task.details_ms < _FRESH_MS:
             return
         task.details_ms = now.mono_ms
+        task.command = task.command or f"[{task.name}]"
         try:
             task.command = command_line(host.read(f"/proc/{task.pid}/cmdline", 4096), task.name)
             task.uid = parse_uid(host.read(f"/proc/{task.pid}/status", 8192).decode("utf-8", "replace"))
             task.descriptors = len(host.list(f"/proc/{task.pid}/fd"))
-        except PermissionError:
+        except OSError:  # gone, or not ours to see
             task.descriptors = None
-        except OSError:
-            task.command = task.command or f"[{task.name}]"

@@ -19,7 +19,7 @@ from stead.protocols import Host, KeptFile
 FULL_PASS_MS: Final = 60_000
 _SCHEDSTAT_BYTES: Final = 96  # three numbers
 _STAT_BYTES: Final = 1024
-_SPARE_DESCRIPTORS: Final = 256  # left for sockets, databases and the other probes
+_SPARE_DESCRIPTORS: Final = 768  # left for threads, sockets, databases and the other probes
 _MOST_DESCRIPTORS: Final = 32_768
 _LARGEST: Final = 40  # candidates for the top ten by memory between two full passes
 

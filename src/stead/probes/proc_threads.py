@@ -1,4 +1,8 @@
-"""How long a process's threads waited for a CPU. The process's own /proc/PID/schedstat is its main thread's alone."""
+"""How long a process's threads waited for a CPU. The process's own /proc/PID/schedstat is its main thread's alone.
+
+A descriptor is kept for each thread, and the threads are listed again only when their number changed or a pid was handed out
+since: threads take their ids from the same counter.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +10,109 @@ from collections.abc import Collection
 from typing import Final
 
 from stead.probes.proc_table import Task, parse_schedstat
-from stead.protocols import Host
+from stead.protocols import Host, KeptFile
 
 _MOST_THREADS: Final = 1_000
+_MOST_KEPT: Final = 500
+_SCHEDSTAT_BYTES: Final = 96
 
 
 class TooManyThreadsError(Exception):
     """More threads ran than are read in one interval: the sum is unknown."""
 
 
+class _Thread:
+    """One thread: its file, if there was a descriptor to spare, and how long it had waited in ns."""
+
+    __slots__ = ("delay_ns", "file")
+
+    def __init__(self, file: KeptFile | None) -> None:
+        self.file = file
+        self.delay_ns = 0
+
+
 class Threads:
     """Remembers what each thread of the multi-threaded processes had waited."""
 
     def __init__(self) -> None:
-        self._before: dict[int, dict[str, int]] = {}
+        self._known: dict[int, dict[str, _Thread]] = {}
+        self._listed: dict[int, int] = {}  # pid → the last pid handed out when its threads were listed
         self._left = _MOST_THREADS
+        self._kept = 0
 
-    def waited(self, host: Host, task: Task, elapsed_ms: int) -> float | None:
+    def waited(self, host: Host, task: Task, elapsed_ms: int, last_pid: int) -> float | None:
         """Seconds that the threads of a process waited, per second. None when it isn't known yet, or not counted here."""
         if task.threads == 1:
             return task.waited_s
-        delays = self._read(host, task.pid)
-        before = self._before.get(task.pid)
-        self._before[task.pid] = delays
-        if before is None or not elapsed_ms or not delays:
+        met = task.pid not in self._known
+        threads = self._threads(host, task, last_pid)
+        self._left -= len(threads)
+        if self._left < 0:
+            self._left = _MOST_THREADS
+            raise TooManyThreadsError(f"more than {_MOST_THREADS} threads ran in one interval")
+        rise_ns = self._read(host, task.pid, threads)
+        if met or not elapsed_ms or not threads:
             return task.waited_s  # its main thread's, for this once
-        return sum(max(0, delay - before.get(tid, 0)) for tid, delay in delays.items()) / (elapsed_ms * 1e6)
+        return rise_ns / (elapsed_ms * 1e6)
 
     def keep(self, pids: Collection[int]) -> None:
         """Forget processes that are gone, and begin a new interval."""
         self._left = _MOST_THREADS
-        for pid in [pid for pid in self._before if pid not in pids]:
-            del self._before[pid]
+        for pid in [pid for pid in self._known if pid not in pids]:
+            self._forget(pid)
 
     def forget(self) -> None:
         """Forget all: nobody asks."""
-        self._before.clear()
+        self.keep(())
 
-    def _read(self, host: Host, pid: int) -> dict[str, int]:
-        delays: dict[str, int] = {}
+    def _threads(self, host: Host, task: Task, last_pid: int) -> dict[str, _Thread]:
+        known = self._known.setdefault(task.pid, {})
+        if len(known) == task.threads and self._listed.get(task.pid) == last_pid:
+            return known
         try:
-            names = host.list(f"/proc/{pid}/task")
+            names = host.list(f"/proc/{task.pid}/task")
         except OSError:
-            return delays
-        self._left -= len(names)
-        if self._left < 0:
-            self._left = _MOST_THREADS
-            raise TooManyThreadsError(f"more than {_MOST_THREADS} threads ran, and this kernel has no /proc/schedstat")
-        for tid in names:
+            names = []
+        self._listed[task.pid] = last_pid
+        for name in known.keys() - set(names):
+            self._close(known.pop(name))
+        for name in names:
+            if name not in known:
+                known[name] = self._open(host, f"/proc/{task.pid}/task/{name}/schedstat")
+        return known
+
+    def _read(self, host: Host, pid: int, threads: dict[str, _Thread]) -> int:
+        """Read each thread; return the nanoseconds that they waited since the time before."""
+        rise_ns = 0
+        for name, thread in list(threads.items()):
             try:
-                delays[tid] = parse_schedstat(host.read(f"/proc/{pid}/task/{tid}/schedstat", 96))[1]
+                file = thread.file
+                data = file.read() if file else host.read(f"/proc/{pid}/task/{name}/schedstat", _SCHEDSTAT_BYTES)
+                delay_ns = parse_schedstat(data)[1]
             except (OSError, ValueError):
+                self._close(threads.pop(name))
                 continue
-        return delays
+            rise_ns += max(0, delay_ns - thread.delay_ns)
+            thread.delay_ns = delay_ns
+        return rise_ns
+
+    def _open(self, host: Host, path: str) -> _Thread:
+        if self._kept >= _MOST_KEPT:
+            return _Thread(None)
+        try:
+            thread = _Thread(host.keep(path, _SCHEDSTAT_BYTES))
+        except OSError:
+            return _Thread(None)
+        self._kept += 1
+        return thread
+
+    def _close(self, thread: _Thread) -> None:
+        if thread.file is not None:
+            thread.file.close()
+            thread.file = None
+            self._kept -= 1
+
+    def _forget(self, pid: int) -> None:
+        for thread in self._known.pop(pid).values():
+            self._close(thread)
+        self._listed.pop(pid, None)
