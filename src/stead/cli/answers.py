@@ -124,7 +124,8 @@ def _only(answer: RunList) -> Run:
 
 def _latest(session: Session) -> Run:
     """The newest run that has something to put back. SteadError when there is none."""
-    candidates = [run for run in session.ask(ListRuns("runs"), RunList).runs if run.state in UNDOABLE and run.receipts]
+    done = [run for run in session.ask(ListRuns("runs"), RunList).runs if run.state in UNDOABLE and run.receipts]
+    candidates = [run for run in done if not any(step.actuator == "autonomy" for step in run.proposal.steps)]
     if not candidates:
         raise SteadError("there is nothing to undo", "", "`stead runs` lists what was done", code="undo.nothing")
     return max(candidates, key=lambda run: run.acted_ms or run.proposal.created_ms)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from stead.cli.plan import STATE_STYLES, answer_of, expiry, rule_of, run_lines, target_of, verdict
+from stead.cli.plan import MEANINGS, STATE_STYLES, answer_of, expiry, rule_of, run_lines, target_of, verdict
 from stead.cli.table import Cell, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, short_ids
@@ -102,7 +102,7 @@ def runs_lines(found: Sequence[Run], now_ms: int) -> list[str]:
             target_of(run.proposal),
             (run.state, STATE_STYLES.get(run.state, "")),
             ago(run.acted_ms or run.proposal.created_ms, now_ms),
-            verdict(run) if run.verdict else run.reason,
+            verdict(run) if run.verdict else run.reason or MEANINGS.get(run.state, ""),
         ]
         for run in found
     ]

@@ -77,7 +77,7 @@ class Follower:
         proposal = one.proposal
         process = self._processes.get(proposal.finding_id or "") or proposal.labels.get("process", "")
         target = target_of(proposal)
-        named = f" ({printable(process)})" if process and process not in target else ""
+        named = f" ({printable(process)})" if process and f"({process.partition(', ')[0]})" not in target else ""
         lines = [_line(proposal.created_ms, "proposed", f"{proposal.playbook} on {target}{named}: {proposal.title}")]
         for step in proposal.steps:
             undo = f"undo {step.undo}" + (f": {step.undo_reason}" if step.undo_reason else "")

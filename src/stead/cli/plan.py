@@ -50,9 +50,10 @@ def run_lines(run: Run, now_ms: int) -> list[str]:
 def _facts(run: Run, now_ms: int) -> list[tuple[str, Cell]]:
     """The rows of the head."""
     proposal = run.proposal
+    meaning = MEANINGS["advised"] if run.state == "advised" else run.reason or MEANINGS.get(run.state, "")
     rows: list[tuple[str, Cell]] = [
         ("id", run.id),
-        ("state", (f"{run.state}: {run.reason or MEANINGS.get(run.state, '')}".rstrip(": "), STATE_STYLES.get(run.state, ""))),
+        ("state", (f"{run.state}: {meaning}".rstrip(": "), STATE_STYLES.get(run.state, ""))),
         ("playbook", f"{proposal.playbook} (risk {proposal.risk}, tier {proposal.tier}, confidence {proposal.confidence:.2f})"),
         ("target", target_of(proposal)),
         ("asked by", actor(proposal.requester)),
@@ -111,7 +112,7 @@ def decision_lines(decision: Decision) -> list[str]:
     """The answer, and each rule and limit that made it."""
     answer = decision.answer
     if decision.advised and decision.would is not None:
-        answer_words = f"{answer} (mode {decision.mode}; in mode act: {decision.would})"
+        answer_words = f"advice only in mode {decision.mode}; in mode act: {decision.would}"
     elif answer == "ask":
         answer_words = f"ask: needs {plural(decision.approvals_needed or 1, 'approval')}"
     else:

@@ -96,6 +96,9 @@ class Orders:
             raise SteadError(
                 what, f"run {run.id}", "`stead runs` shows what is held or kept", code="run.impossible", exit_code=EXIT_FAILURE
             )
+        if _is_autonomy(run):  # putting a lock back would be an unlock by one person
+            what, fix = "stead's own autonomy is set, not put back", "`stead mode` sets it; an unlock needs two people"
+            raise SteadError(what, f"run {run.id}", fix, code="run.impossible", exit_code=EXIT_FAILURE)
         now = self.road.place.clock.now()
         keys = dict.fromkeys(step.target.key for step in run.proposal.steps)
         holds = [Hold(run.proposal.playbook, key, run.proposal.finding_id, person, now.unix_ms) for key in keys]
@@ -108,11 +111,11 @@ class Orders:
         return moved
 
     def _latest(self) -> str:
-        live = [run for run in self.road.runs.values() if run.state in runs.UNDOABLE]
-        kept = [run for run in self.road.place.ledger.runs("runs", 50) if run.state in runs.UNDOABLE]
-        if not live and not kept:
+        every = (*self.road.runs.values(), *self.road.place.ledger.runs("runs", 50))
+        candidates = [run for run in every if run.state in runs.UNDOABLE and not _is_autonomy(run)]
+        if not candidates:
             raise SteadError("nothing is held or kept", "runs", "there is nothing to undo", code="run.impossible")
-        return max((*live, *kept), key=lambda run: run.updated_ms).id
+        return max(candidates, key=lambda run: run.updated_ms).id
 
     async def lift(self, playbook: str, target: str) -> None:
         """Let a playbook act on a target again. `target` may be its short form ("process:4711")."""
@@ -165,3 +168,8 @@ class Orders:
             while self.road.is_driven(run.id):
                 await asyncio.sleep(0.01)
         return self.find(run.id)
+
+
+def _is_autonomy(run: Run) -> bool:
+    """Is it about what stead itself may do?"""
+    return any(step.actuator == "autonomy" for step in run.proposal.steps)
