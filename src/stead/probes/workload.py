@@ -29,6 +29,7 @@ class History:
     def __init__(self) -> None:
         self.points: deque[tuple[int, int | None, int | None, int]] = deque()  # (mono_ms, requests, errors, crashes)
         self.reported: set[str] = set()
+        self.waited: tuple[int, dict[int, int | None]] = (0, {})  # mono_ms, pid → ns that it has waited for a CPU
 
     def add(self, status: WorkloadStatus, now: Now) -> None:
         """Remember this reading; forget those older than the window."""
@@ -84,6 +85,7 @@ class WorkloadProbe:
         MetricSpec("executor.worker_utilization", "percent", "Busy of all workers"),
         MetricSpec("executor.workers_needed", "count", "Workers that the arriving jobs need at 70 % use", "max"),
         MetricSpec("workload.crashes", "count", "Workers that ended by themselves in the last minute", "max"),
+        MetricSpec("workload.run_delay", "ratio", "Seconds a second that its workers waited for a CPU"),
         MetricSpec("workload.workers_running", "processes", "Workers that are up", "min"),
     )
 
@@ -101,8 +103,21 @@ class WorkloadProbe:
                 if status is not None:
                     seen.add(status.id)
                     samples += self._samples(status, now)
+                    samples.append(self._run_delay(host, status, now))
         self._history = {key: history for key, history in self._history.items() if key in seen}
         return Reading(tuple(samples))
+
+    def _run_delay(self, host: Host, status: WorkloadStatus, now: Now) -> Sample:
+        """How long its workers waited for a CPU; a worker that is new, or can't be read, tells from the next reading on."""
+        history = self._history[status.id]
+        waited = {worker.pid: waited_ns(host, worker.pid) for worker in status.workers if worker.pid}
+        then_ms, before = history.waited
+        history.waited = (now.mono_ms, waited)
+        both = [(ns, was) for pid, ns in waited.items() if ns is not None and (was := before.get(pid)) is not None]
+        if not both or now.mono_ms <= then_ms:
+            return Sample("workload.run_delay", f"workload:{status.name}", None, FIRST)
+        seconds = sum(max(ns - was, 0) for ns, was in both) / 1e9
+        return Sample("workload.run_delay", f"workload:{status.name}", seconds * 1000 / (now.mono_ms - then_ms))
 
     def _samples(self, status: WorkloadStatus, now: Now) -> Iterator[Sample]:
         history = self._history.setdefault(status.id, History())
@@ -132,6 +147,15 @@ def needed(status: WorkloadStatus) -> float | None:
         return None
     workers = math.ceil(status.arrival_per_s * status.service_s / TARGET_UTILISATION)
     return float(min(max(workers, status.min_workers), status.max_workers))
+
+
+def waited_ns(host: Host, pid: int) -> int | None:
+    """Nanoseconds that all threads of a process have waited for a CPU; None where that can't be read."""
+    try:
+        threads = host.list(f"/proc/{pid}/task")
+        return sum(int(host.read(f"/proc/{pid}/task/{thread}/schedstat").split()[1]) for thread in threads)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:
