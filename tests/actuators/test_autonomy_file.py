@@ -41,6 +41,15 @@ def test_anyone_pauses_with_touch_and_the_first_reason_stays(tmp_path: Path) -> 
     assert not kept.read().paused
 
 
+def test_lowering_the_mode_stops_as_pause_does(tmp_path: Path) -> None:
+    kept = file(tmp_path)
+    assert kept.stopped(), "advise"
+    kept.write(Autonomy("act"))
+    assert not kept.stopped()
+    kept.pause()
+    assert kept.stopped()
+
+
 def test_a_dangling_link_is_a_pause_too(tmp_path: Path) -> None:
     (tmp_path / "pause").symlink_to(tmp_path / "nowhere")
     assert file(tmp_path).paused() and file(tmp_path).pause_reason() == ""

@@ -83,6 +83,10 @@ class AutonomyFile:
         """Is the pause file there? Looked at before every write."""
         return os.path.lexists(self.pause_path)
 
+    def stopped(self) -> bool:
+        """May nothing be written forward now, be it paused or the mode below act? Lowering stops also what was allowed before."""
+        return self.paused() or self._read_file().mode != "act"
+
     def pause(self, reason: str = "") -> None:
         """Stop all forward writes from now on. OSError when the file can't be made."""
         _replace(self.pause_path, (reason[:_PAUSE_REASON_MAX] + "\n").encode("utf-8", "replace"))

@@ -56,7 +56,7 @@ def between(seen: Record | None, before: Record | None, want: Record | None) -> 
 
 
 class Writer:
-    """Reads and writes single steps on one host. `paused` says that nothing may be written forward right now."""
+    """Reads and writes single steps on one host. `paused`: nothing may be written forward now (a pause, or a mode below act)."""
 
     def __init__(
         self,
