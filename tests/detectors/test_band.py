@@ -28,7 +28,7 @@ class Watched:
         self.detector = BandDetector()
         self.open: dict[str, Finding] = {}
         self.band: Band = "good"
-        self.second = 0
+        self.second = 0.0
         self.ids = (f"id-{number}" for number in itertools.count(1))
         self.labels: dict[str, str] = {}
 
@@ -63,6 +63,14 @@ def test_opens_when_it_has_been_bad_for_long_enough_and_not_before() -> None:
     assert len(finding.evidence) == 31
     assert finding.evidence[-1] == (START_MS + 30_000, 410.0)
     assert finding.open
+
+
+def test_a_tick_a_little_early_is_on_time() -> None:
+    target = watched()
+    target.see(400.0)
+    target.second = 29.9
+    [finding] = target.see(400.0)
+    assert finding.opened_ms == START_MS + 29_900
 
 
 def test_without_for_the_first_bad_observation_opens() -> None:

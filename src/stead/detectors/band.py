@@ -26,6 +26,7 @@ from stead.stats.track import GONE, NO_DATA
 
 EVIDENCE: Final = 60
 REFRESH_MS: Final = 60_000  # an open finding's value, evidence and count are told again this often
+EARLY_MS: Final = 250  # a tick that comes this much early counts as on time
 Bad = Literal["warning", "critical"]
 
 
@@ -217,7 +218,7 @@ def _since(began: int | None, holds: bool, at_ms: int) -> int | None:
 
 
 def _lasted(began_ms: int | None, now: Now, least_ms: float) -> bool:
-    return began_ms is not None and now.mono_ms - began_ms >= least_ms
+    return began_ms is not None and now.mono_ms - began_ms >= least_ms - EARLY_MS
 
 
 def _sustained(watch: Watch, entry: MetricCatalogEntry, now: Now) -> Bad | None:
