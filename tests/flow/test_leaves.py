@@ -1,6 +1,6 @@
 """The ledger is for ever: what an entry of each type has said, it goes on saying. `leaves.json` only ever gains lines.
 
-After adding a defaulted field: `python -m tests.flow.test_leaves` writes the file anew; a removal shows in its diff and fails here.
+After adding a defaulted field: `python -m tests.flow.test_leaves` writes the file anew. A removal fails here.
 """
 
 from __future__ import annotations
