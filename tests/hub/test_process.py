@@ -66,13 +66,13 @@ class ThreadAgent:
 class Process:
     """A hub that really runs."""
 
-    def __init__(self, state: Path, *more: str) -> None:
+    def __init__(self, state: Path, start: tuple[str, ...] = ("-m", "stead.hub")) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.state = state
-        argv = [sys.executable, "-m", "stead.hub", "--state", str(state), "--port", str(self.port), *more]
+        argv = [sys.executable, *start, "--state", str(state), "--port", str(self.port)]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("STEAD", "COV"))}
-        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, env=environ)
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
 
     def get(self, path: str) -> tuple[int, dict]:
         token = (self.state / "token").read_text().strip()
@@ -105,8 +105,9 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(10)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
         return code
 
 
@@ -149,6 +150,53 @@ def test_started_as_root_it_is_another_for_good_and_still_reaches_the_agent(stat
         assert hub.stop() == 0
 
 
+WATCHED = """
+import sys
+import stead.hub.app as app
+from stead.hub.__main__ import run
+give_up = app.drop
+def drop(user):
+    give_up(user)
+    before.update(sys.modules)
+app.drop = drop
+before = set()
+code = run(sys.argv[1:])
+late = [sys.modules[name] for name in set(sys.modules) - before]
+print([m.__name__ for m in late if "site-packages" in (f := getattr(m, "__file__", None) or "") or "/stead/" in f])
+sys.exit(code)
+"""
+
+
+@ROOT
+def test_after_the_drop_it_loads_no_more_code_of_its_own(state: Path, agent_there: ThreadAgent):
+    from websockets.sync.client import connect
+
+    hub = Process(state, start=("-c", WATCHED))
+    hub.wait()
+    paths = [
+        "status",
+        "metrics",
+        "hardware",
+        "findings",
+        "proposals",
+        "runs/run-one",
+        "why?thing=f1",
+        "nothing",
+        "why",
+        "session",
+    ]
+    codes = [hub.get(f"/api/v1/{path}")[0] for path in paths]
+    assert codes == [200] * 7 + [404, 400, 200]
+    for path in ("/openapi.json", "/readyz"):
+        assert hub.get(path)[0] == 200
+    token = (state / "token").read_text().strip()
+    with connect(f"ws://127.0.0.1:{hub.port}/api/v1/live", additional_headers={"Authorization": f"Bearer {token}"}) as channel:
+        channel.recv(timeout=10)
+    hub.process.send_signal(signal.SIGTERM)
+    out, _ = hub.process.communicate(timeout=10)
+    assert (hub.process.returncode, out.decode().strip()) == (0, "[]")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told_even_while_somebody_watches(state: Path, agent_there: ThreadAgent, number: int):
     from websockets.sync.client import connect
@@ -183,6 +231,27 @@ def test_a_port_in_use_is_one_sentence(state: Path):
     assert done.stderr.strip() == (
         f"stead hub: the port is in use (127.0.0.1:{port}): stop the program that listens there, or choose another with --port"
     )
+
+
+def test_a_state_that_can_not_be_used_is_one_sentence(folder: Path):
+    (folder / "file").write_text("")
+    argv = [sys.executable, "-m", "stead.hub", "--state", str(folder / "file"), "--port", "0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith("stead hub: the state can't be used") and done.stderr.count("\n") == 1
+
+
+def test_a_new_state_is_closed_to_others(folder: Path):
+    hub = Process(folder / "new")
+    try:
+        deadline = time.monotonic() + 30
+        while not (folder / "new" / "token").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        hub.wait()
+        assert (folder / "new").stat().st_mode & 0o777 == 0o700
+        assert (folder / "new" / "run").stat().st_mode & 0o777 == 0o711
+    finally:
+        assert hub.stop() == 0
 
 
 @pytest.mark.parametrize(("bind", "port"), [("no.such.name", 8000), ("127.0.0.1", 70_000), ("203.0.113.1", 0)])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Final
 
 from litestar import Litestar
@@ -14,6 +15,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
+from stead.config import load_config
 from stead.hub import health, live, openapi, openmetrics, orders, page, reads, session
 from stead.hub.gate import Gate, NeedsPermission
 from stead.hub.gateway import Gateway
@@ -21,8 +23,9 @@ from stead.hub.keys import Token, load_key, load_token
 from stead.hub.live import Live
 from stead.hub.privilege import RunDirectory, drop, find_user
 from stead.hub.problems import from_defect, from_http, from_stead
-from stead.hub.serve import listen, log_to_stderr, serve
+from stead.hub.serve import Server, listen, log_to_stderr
 from stead.model.errors import SteadError
+from stead.wire.async_door import AsyncDoor
 
 MAX_BODY_BYTES: Final = 1 << 20
 
@@ -80,21 +83,26 @@ async def _headers(message: Message, scope: Scope) -> None:
 
 
 def main(*, state: str | None = None, config: str | None = None, port: int | None = None) -> int:
-    """Run the hub until it is told to stop. Gives the exit code; SteadError when it can't start."""
-    from stead.config import load_config
+    """Run the hub until it is told to stop. Gives the exit code; SteadError when it can't start.
 
+    Everything is imported and opened first: after the drop the hub may not even be able to read its own program.
+    """
     settings, paths = load_config(config_path=config, state_dir=state)
     bind, number = settings.hub.bind, settings.hub.port if port is None else port
     user = find_user(settings.hub.user) if os.geteuid() == 0 else None
-    run_directory = RunDirectory(paths.run)
-    key = load_key(paths.hub_key)
-    token, _ = load_token(paths.token, f"uid:{os.stat(paths.state).st_uid}")  # noqa: PTH116 - a plain string path
+    try:
+        Path(paths.state).mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_directory = RunDirectory(paths.run)
+        owner = Path(paths.state).stat().st_uid
+    except OSError as error:
+        fix = "run the hub as the state's owner or as root, or name another directory with --state"
+        raise SteadError(f"the state can't be used: {error}", paths.state, fix, code="state.unusable") from None
+    door = AsyncDoor(paths.socket, hub_key=load_key(paths.hub_key))
+    token, _ = load_token(paths.token, f"uid:{owner}")
     log_to_stderr(settings.log.level)
+    server = Server(create_app(Gateway(door, token.person), token, hosts=(bind, *settings.hub.hosts)))
     listener = listen(bind, number)
     if user is not None:
         drop(user)
-    from stead.wire import AsyncDoor
-
-    gateway = Gateway(AsyncDoor(run_directory.socket(), hub_key=key), token.person)
-    app = create_app(gateway, token, hosts=(bind, *settings.hub.hosts))
-    return serve(app, listener)
+    door.path = run_directory.socket()
+    return server.run_on(listener)

@@ -39,12 +39,12 @@ def find_user(wanted: str) -> User:
 def drop(user: User) -> None:
     """Become `user`, with no way back: groups, gid and uid, real, effective and saved. SteadError if root can be had again."""
     os.setgroups([])
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)
+    os.setgid(user.gid)  # from root these two set the real, the effective and the saved id
+    os.setuid(user.uid)
     try:
         os.setuid(0)
     except PermissionError:
-        gone = os.getresuid() == (user.uid,) * 3 and os.getresgid() == (user.gid,) * 3 and os.getgroups() == []
+        gone = {os.getuid(), os.geteuid()} == {user.uid} and {os.getgid(), os.getegid()} == {user.gid} and 0 not in os.getgroups()
     else:
         gone = False
     if not gone:

@@ -13,11 +13,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, Final
 
 import uvicorn
 
-from stead.model.errors import EXIT_OK, EXIT_USAGE, SteadError
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
 
 STOP_S: Final = 2
 log = logging.getLogger("stead.hub")
@@ -43,29 +44,33 @@ def listen(bind: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: Any, listener: socket.socket) -> int:
-    """Serve until SIGTERM or SIGINT; a second one stops at once. Gives the exit code."""
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=65_536,
-        ws_per_message_deflate=False,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=STOP_S,
-        timeout_keep_alive=15,
-        limit_concurrency=256,
-        lifespan="on",
-    )
-    server = Server(config)
-    asyncio.run(server.serve(sockets=[listener]))
-    return EXIT_OK if server.started else 1
-
-
 class Server(uvicorn.Server):
-    """Takes a signal as the wish to stop, and then ends with 0 instead of dying of the signal."""
+    """A server whose code is all loaded, that takes a signal as the wish to stop and then ends with 0."""
+
+    def __init__(self, app: Any) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            loop="asyncio",
+            ws_max_size=65_536,
+            ws_per_message_deflate=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S,
+            timeout_keep_alive=15,
+            limit_concurrency=256,
+            lifespan="on",
+        )
+        config.load()
+        import_module("anyio._backends._asyncio")  # anyio would load it at its first use, which comes after the drop
+        super().__init__(config)
+
+    def run_on(self, listener: socket.socket) -> int:
+        """Serve until SIGTERM or SIGINT; a second one stops at once. Gives the exit code."""
+        asyncio.run(self.serve(sockets=[listener]))
+        return EXIT_OK if self.started else EXIT_FAILURE
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

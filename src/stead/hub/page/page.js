@@ -10,9 +10,10 @@ const CHARTS = [ // what is charted, in this order: pattern of the metric, title
   [/^network\.received_bytes_per_second$/, 'Received'], [/^network\.sent_bytes_per_second$/, 'Sent'],
   [/^(api|executor)\.(request_rate|latency_p95|queue_depth|worker_utilization)$/, ''],
 ];
+const LISTS = ['status', 'findings', 'proposals', 'runs', 'top', 'unsupported'];
 const MOST_CHARTS = 16;
 
-const state = { status: null, metrics: new Map(), findings: [], proposals: [], runs: [], top: null, unsupported: {}, history: new Map(), asked: new Set() };
+const state = { away: false, status: null, metrics: new Map(), findings: [], proposals: [], runs: [], top: null, unsupported: {}, history: new Map(), asked: new Set() };
 const at = (id) => document.getElementById(id);
 
 /** Make an element: attributes, then children; strings become text. */
@@ -111,7 +112,7 @@ function take(message) {
   for (const view of message.metrics ?? []) state.metrics.set(`${view.metric} ${view.subject}`, view);
   for (const [metric, subject] of message.gone ?? []) state.metrics.delete(`${metric} ${subject}`);
   const changed = new Set();
-  for (const name of ['status', 'findings', 'proposals', 'runs', 'top', 'unsupported']) {
+  for (const name of LISTS) {
     if (message[name] !== undefined && message[name] !== null) {
       state[name] = message[name];
       changed.add(name);
@@ -120,9 +121,12 @@ function take(message) {
   at('main').hidden = at('controls').hidden = state.status === null;
   at('main').classList.toggle('old', Boolean(message.problem));
   if (message.problem) {
-    at('state').textContent = `unknown: ${message.problem.what}`;
+    state.away = true;
+    at('state').textContent = `unknown: ${message.problem.what}; what is shown below is old`;
     return;
   }
+  if (state.away) for (const name of LISTS) changed.add(name);
+  state.away = false;
   for (const [key, view] of state.metrics) remember(key, message.at_ms, view.value, view.band);
   draw(changed, message.kind === 'snapshot' || changed.has('status'));
 }
@@ -157,7 +161,7 @@ function draw(changed, all) {
     list('runs', state.runs, (run) => runCard(run, false), 'Nothing was changed on this host.');
     drawNotices();
   }
-  if (changed.has('top')) drawTop(state.top);
+  if (changed.has('top') && state.top) drawTop(state.top);
   if (document.querySelector('#h-metrics + details').open) drawMetrics();
   at('n-metrics').textContent = state.metrics.size;
 }
