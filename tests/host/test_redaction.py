@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stead.host import redact, redact_environment
+from stead.host import redact, redact_environment, redaction
 from stead.host.redaction import HIDDEN
 
 SECRET = "Zq8x-Wm3_pL0"
@@ -105,7 +105,7 @@ def test_an_environment_keeps_its_names() -> None:
     }
 
 
-secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'&;,"), min_size=10, max_size=30)
+secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'&;,["), min_size=10, max_size=30)
 names = st.sampled_from(
     ["password", "PASSWD", "secret", "api-key", "api_key", "auth-token", "private-key", "client_secret", "DB_PASS"]
 )
@@ -121,3 +121,37 @@ def test_no_named_secret_survives(name: str, secret: str, joined: bool, rest: li
 @given(st.lists(st.text(max_size=40), max_size=6))
 def test_any_command_line_can_be_shown(argv: list[str]) -> None:
     redact(argv)
+
+
+PIECES = [
+    "pass",
+    "PWD",
+    "tok",
+    "token",
+    "key",
+    "-u",
+    "--user",
+    " ",
+    "=",
+    ":",
+    "://",
+    "@",
+    "me",
+    "x-api-key",
+    "Bearer",
+    "ghp_",
+    "eyJ",
+    ".",
+    "a",
+    "0123456789abcdef",
+    "AKIA",
+    "-----BEGIN ",
+    '"',
+    "&",
+    "?",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_quick_look_never_misses_what_a_rule_would_hide(text: str) -> None:
+    assert redaction._redact_text(text) == redaction._apply_rules(text)
