@@ -97,4 +97,4 @@ async def test_recovery_does_not_write_forward_while_paused(bench: Bench) -> Non
     bench.paused = True
     bench.again()
     (moved,) = await bench.hands.recover(bench.ledger.live_runs())
-    assert moved.state == "cancelled" and bench.dials.writes == []
+    assert (moved.state, moved.undo_reason) == ("failed", "paused") and bench.dials.writes == []

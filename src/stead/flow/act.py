@@ -136,7 +136,7 @@ class Hands:
                 if run.id in self._cancelled:
                     return await self._undo(run, "cancel", pending)
                 if not self.writer.may_write(run):
-                    return await self._undo(run, "cancel", pending)
+                    return await self._undo(run, "paused", pending)
                 run, pending = await self.writer.forward(run, index, pending)
                 last = runs.outcome(run, index, "forward")
             if last is None or last.outcome not in SATISFIED:

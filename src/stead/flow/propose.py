@@ -244,6 +244,8 @@ def _after(run: Run, playbook: PlaybookDefinition, finding: Finding, context: Pr
         return "" if age_ms >= waits else f"refused: {run.reason}"
     if run.state == "unsupported":
         return run.reason or "unsupported" if this else ""
+    if this and run.state == "moot" and run.reason.startswith("already so") and age_ms < playbook.ttl_s * 1000:
+        return "it is so already"
     if this and run.state in ("denied", "cancelled"):
         return f"a person said no: {run.reason}"
     if this and run.state in ("conflict", "undo_failed"):

@@ -260,8 +260,8 @@ def finish_undo(run: Run, stamp: Stamp) -> Moved:
         return _move(run, "undo_failed", stamp, reason="; ".join(_told(run, receipt) for receipt in failed))
     if any(receipt.outcome == "conflict" for receipt in run.receipts):
         return _move(run, "conflict", stamp, reason="another hand owns the value now: left as it is")
-    if run.undo_reason in ("partial failure", "cancel"):
-        state: RunState = "failed" if run.undo_reason == "partial failure" else "cancelled"
+    if run.undo_reason in ("partial failure", "paused", "cancel"):
+        state: RunState = "cancelled" if run.undo_reason == "cancel" else "failed"
         return _move(run, state, stamp, reason=_why_stopped(run))
     if undo and all(receipt.outcome == "moot" for receipt in undo):
         return _move(run, "moot", stamp, reason="the target is gone: nothing to put back")
