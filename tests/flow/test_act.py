@@ -287,3 +287,30 @@ async def test_who_waited_for_the_lock_sees_that_it_is_over(bench: Bench) -> Non
     assert isinstance(first, Run) and first.state == "undone"
     assert isinstance(second, SteadError) and "undone can't be undone" in str(second)
     assert await bench.hands.run(run) == first and len(bench.dials.writes) == 2
+
+
+async def test_an_actuator_that_can_not_judge_is_not_let_write(bench: Bench) -> None:
+    def broken(*_: Any) -> bool:
+        raise ZeroDivisionError
+
+    bench.dials.met = broken  # type: ignore[method-assign]
+    run = await bench.hands.run(await bench.given())
+    assert run.state == "refused" and bench.dials.writes == []
+
+
+async def test_a_write_that_raises_anything_is_a_receipt(bench: Bench) -> None:
+    bench.dials.faults["a"] = [ZeroDivisionError("in the plugin")]
+    run = await bench.hands.run(await bench.given())
+    assert run.state == "failed" and "in the plugin" in run.receipts[0].error
+
+
+async def test_what_failed_before_it_changed_anything_is_no_failed_undo(bench: Bench) -> None:
+    bench.dials.faults["a"] = [PermissionError(1, "not permitted")]
+    run = await bench.hands.run(await bench.given(dial_step(undo="none", undo_reason="one way")))
+    assert run.state == "failed" and bench.dials.dials["a"].level == 1
+
+
+async def test_a_done_step_without_undo_needs_a_person_when_the_next_one_fails(bench: Bench) -> None:
+    bench.dials.faults["b"] = [OSError(5, "broken")]
+    run = await bench.hands.run(await bench.given(dial_step(undo="none", undo_reason="one way"), dial_step("b", before=2)))
+    assert run.state == "undo_failed" and "one way" in run.reason and bench.dials.dials["a"].level == 9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stead.flow import runs
+from stead.model.errors import SteadError
 from tests.flow.bench import Bench, Killed
 from tests.flow.kit import ANN, Dial, dial_step
 
@@ -98,3 +99,20 @@ async def test_recovery_does_not_write_forward_while_paused(bench: Bench) -> Non
     bench.again()
     (moved,) = await bench.hands.recover(bench.ledger.live_runs())
     assert (moved.state, moved.undo_reason) == ("failed", "paused") and bench.dials.writes == []
+
+
+async def test_recovery_never_stops_the_start(bench: Bench) -> None:
+    run = await bench.given()
+    bench.crash_at = "act.dial.forward.after_write"
+    with pytest.raises(Killed):
+        await bench.hands.run(run)
+    bench.again()
+    commit = bench.ledger.commit
+
+    async def full(*_: object, **__: object) -> None:
+        raise SteadError("the disk is full", code="ledger.full")
+
+    bench.ledger.commit = full  # type: ignore[assignment,method-assign]
+    assert await bench.hands.recover(bench.ledger.live_runs()) == []
+    bench.ledger.commit = commit  # type: ignore[method-assign]
+    assert (await bench.hands.run(run)).state == "verifying"

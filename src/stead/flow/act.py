@@ -234,15 +234,19 @@ class Hands:
             return await self._commit(runs.renewed(run, until_ms, self.writer.stamp()))
 
     async def recover(self, live: Iterable[Run]) -> list[Run]:
-        """Before the first tick: settle what a crash interrupted, then finish or undo it. Returns every run that moved."""
+        """Before the first tick: settle what a crash interrupted, then finish or undo it. Returns every run that moved.
+
+        One whose moves the ledger can't take stays as it is, and is gone on with by the next `run` or `undo`.
+        """
         moved = []
         for run in live:
             if run.state not in OWNING:
                 continue
-            async with self._locked(run):
-                after = await self._recovered(run)
-            if after is not run:
-                moved.append(after)
+            with contextlib.suppress(SteadError):
+                async with self._locked(run):
+                    after = await self._recovered(run)
+                if after is not run:
+                    moved.append(after)
         return moved
 
     async def _recovered(self, run: Run) -> Run:

@@ -122,9 +122,12 @@ class Writer:
         return found
 
     def met(self, step: Step, seen: State | Absent, want: Record | None) -> bool:
-        """Is it as wanted, as the actuator judges?"""
-        actuator = self._actuator(step)
-        return actuator.met(seen, from_record(actuator, want))
+        """Is it as wanted, as the actuator judges? One that can't judge says no: then nothing is written over what is there."""
+        try:
+            actuator = self._actuator(step)
+            return bool(actuator.met(seen, from_record(actuator, want)))
+        except Exception:
+            return False
 
     def may_write(self, run: Run) -> bool:
         """Pause stops every forward write, but for those that change stead's own autonomy: lowering it, or a person's resume."""
