@@ -210,6 +210,9 @@ def main() -> int:
     parser.add_argument("socket", type=Path)
     parser.add_argument("--die", nargs=2, metavar=("TEXT", "CODE"))
     parser.add_argument("--live", type=float, default=60.0)
+    parser.add_argument(
+        "--cut", type=float, default=1e9, help="after so many seconds, hang up once and tell of a cleared finding"
+    )
     given = parser.parse_args()
     if given.die:
         print(given.die[0], file=sys.stderr)
@@ -225,7 +228,10 @@ def main() -> int:
     ]
     started = time.monotonic()
     while not ended.wait(0.05) and time.monotonic() < started + given.live:
-        pass
+        if time.monotonic() >= started + given.cut:
+            given.cut = 1e9
+            agent.events = [m.Event("finding.cleared", FINDING_ID, T0, 3, finding=finding(cleared_ms=T0))]
+            agent.hang_up()
     agent.close()
     return 0 if ended.is_set() else 9
 

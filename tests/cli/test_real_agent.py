@@ -157,7 +157,7 @@ def test_up_starts_the_real_ones_and_stops_them_cleanly() -> None:
             text
         )
         token = Path(folder, "token")
-        assert f"#token={token.read_text().strip()}" in text and token.stat().st_mode & 0o777 == 0o600
+        assert f"#{token.read_text().strip()}" in text and token.stat().st_mode & 0o777 == 0o600
         child.send_signal(signal.SIGINT)
         out, errors = child.communicate(timeout=30)
         assert (child.returncode, errors) == (0, ""), out

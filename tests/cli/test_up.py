@@ -93,9 +93,7 @@ def test_each_station_the_address_what_happens_and_a_clean_stop(up: Started, pla
     order = [text.index(f"✓ {name}") for name in ("observe", "find", "propose", "decide", "act", "verify", "record", "hub")]
     assert order == sorted(order)
     assert "2 probes, without an answer: disk" in text and "mode advise" in text
-    assert (
-        f"http://127.0.0.1:{plan.port}/#token=stead_abc_def" in text and plan.paths.token in text and "Ctrl-C stops both" in text
-    )
+    assert f"http://127.0.0.1:{plan.port}/#stead_abc_def" in text and plan.paths.token in text and "Ctrl-C stops both" in text
     assert "sh (pid 4711) has used 1.0 cores" in text and "rule:calm-hogs" in text and "autogroup  0 → 19" in text
     up.process.send_signal(number)
     code, out, errors = up.end()
@@ -136,6 +134,15 @@ def test_an_agent_that_dies_later_ends_everything_with_its_code(plan: Plan) -> N
     assert code == 9 and errors.startswith("stead: the agent ended:")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", plan.port), 1)
+
+
+def test_a_listener_that_was_cut_off_listens_again(plan: Plan) -> None:
+    one = Started(msgspec.structs.replace(plan, agent=(*plan.agent, "--cut", "1")))
+    one.until("nothing was changed")
+    one.until("cleared")
+    one.process.send_signal(signal.SIGTERM)
+    code, out, errors = one.end()
+    assert (code, errors) == (0, "") and "stopped cleanly" in out
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(plan: Plan) -> None:

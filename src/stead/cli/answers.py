@@ -13,7 +13,16 @@ from stead.cli.table import printable
 from stead.cli.verb import Session, colour, examples, options
 from stead.cli.words import plural
 from stead.model.change import Run
-from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_TIMEOUT, EXIT_UNDO_FAILED, EXIT_UNDONE, EXIT_USAGE, SteadError
+from stead.model.errors import (
+    EXIT_APPROVAL,
+    EXIT_FAILURE,
+    EXIT_OK,
+    EXIT_TIMEOUT,
+    EXIT_UNDO_FAILED,
+    EXIT_UNDONE,
+    EXIT_USAGE,
+    SteadError,
+)
 from stead.model.messages import Approve, Cancel, Deny, ListRuns, RunList, Undo
 
 APPROVE = examples(
@@ -111,7 +120,8 @@ def _confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         what, fix = "nobody is there to answer: the input is no terminal", "add --yes"
         raise SteadError(what, "", fix, code="usage.no-terminal", exit_code=EXIT_USAGE)
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise SteadError("not approved", "", "nothing was changed", code="approve.declined", exit_code=EXIT_APPROVAL)
 
 
 def _only(answer: RunList) -> Run:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -102,9 +103,11 @@ class Stead(click.Group):
         """Run and exit. A verb's integer result is the exit code."""
         given: Sequence[str] | None = args[0] if args else extra.get("args")
         debug = "--debug" in (sys.argv[1:] if given is None else given)
+        _tolerant()
         try:
             result = super().main(*args, **{**extra, "standalone_mode": False})
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             sys.exit(EXIT_INTERRUPTED)
         except click.ClickException as error:
@@ -117,6 +120,13 @@ class Stead(click.Group):
                 raise
             sys.exit(_explain(error))
         sys.exit(result if isinstance(result, int) else 0)
+
+
+def _tolerant() -> None:
+    """Where the terminal's encoding lacks a character, show a substitute rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _say(error: click.ClickException) -> None:

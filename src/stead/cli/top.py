@@ -29,16 +29,17 @@ CLEAR = "\x1b[H\x1b[2J"
 @options
 def top(session: Session, by: str, once: bool, interval: float) -> None:
     """Show the busiest processes by CPU, memory or IO."""
-    while True:
+    if once or session.json or not sys.stdout.isatty():
         answer = session.ask(GetTop(), TopAnswer)
-        if once or session.json or not sys.stdout.isatty():
-            session.show(answer, partial(top_lines, answer.top, by))
-            return
-        click.echo(CLEAR + "\n".join(top_lines(answer.top, by)), color=colour())
-        try:
+        session.show(answer, partial(top_lines, answer.top, by))
+        return
+    try:
+        while True:
+            lines = top_lines(session.ask(GetTop(), TopAnswer).top, by)
+            click.echo(CLEAR + "\n".join(lines), color=colour())
             time.sleep(interval)
-        except KeyboardInterrupt:
-            return
+    except KeyboardInterrupt:  # the way to leave it
+        return
 
 
 def top_lines(now: Top | None, by: str) -> list[str]:

@@ -35,6 +35,7 @@ AGENT_S: Final = 30.0  # until the agent answers (it recovers unfinished runs fi
 STATIONS_S: Final = 20.0  # until each station has said something
 HUB_S: Final = 30.0  # until the hub is ready
 LOOK_S: Final = 0.05
+END_S: Final = 1.0  # between a broken connection and the end of the process behind it
 PAUSE_S: Final = 0.5  # the longest that a signal or the end of a child goes unnoticed
 
 
@@ -88,6 +89,8 @@ class Up:
             try:
                 self._start()
                 self._follow()
+            except Stopped:
+                pass
             except BaseException as error:
                 if not self._signals.count:
                     self._give_up(error)
@@ -160,7 +163,7 @@ class Up:
     def _say_address(self, status: Status) -> None:
         """Where the page is, how to enter, how to stop."""
         token = _token(Path(self.plan.paths.token))
-        address = f"{self.plan.address}/{f'#token={token}' if token else ''}"
+        address = f"{self.plan.address}/{f'#{token}' if token else ''}"
         self._tell({"kind": "ready", "address": self.plan.address, "token_file": self.plan.paths.token, "mode": status.mode})
         self._say(f"\n  {styled(address, 'bold')}")
         self._say(f"  the token is in {self.plan.paths.token}; Ctrl-C stops both")
@@ -169,8 +172,19 @@ class Up:
         self._say("")
 
     def _follow(self) -> None:
-        """Show what happens until a signal or the end of a child."""
+        """Show what happens until a signal or the end of a child. A listener that fell behind is cut off, and listens again."""
         follower = Follower()
+        while True:
+            try:
+                self._listen(follower)
+            except SteadError as error:
+                self._await_end(END_S)
+                self._door.close()  # it may be cut off as well
+                if error.problem.code != "agent.lost" or self._status() is None:
+                    raise
+
+    def _listen(self, follower: Follower) -> None:
+        """One subscription: what was so before it, then each event."""
         feed = Feed(self.plan.paths.socket, TOPICS)
         try:
             self._catch_up(follower)
@@ -184,6 +198,13 @@ class Up:
                     self._say(line)
         finally:
             feed.close()
+
+    def _await_end(self, timeout_s: float) -> None:
+        """Give a child that is about to end the time to do so: its reason says more than its silence."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._check()
+            time.sleep(LOOK_S)
 
     def _catch_up(self, follower: Follower) -> None:
         """What was so before we listened: open findings, and runs that are not over."""
@@ -220,12 +241,12 @@ class Up:
 
     def _give_up(self, error: BaseException) -> None:
         """Stop what runs, and raise what is most telling: the end of a child explains why it fell silent."""
-        deadline = time.monotonic() + 1.0
-        while isinstance(error, SteadError) and first_ended(self._children) is None and time.monotonic() < deadline:
-            time.sleep(LOOK_S)
-        ended = first_ended(self._children)
-        stop_all(self._children)
-        raise died(ended) if ended is not None and isinstance(error, SteadError) else error
+        try:
+            if isinstance(error, SteadError):
+                self._await_end(END_S)
+        finally:
+            stop_all(self._children)
+        raise error
 
     def _stop(self) -> int:
         """Stop both and say how it went."""
