@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ ACTUATOR = "docs/how-to/add-an-actuator.md"
 
 
 def test_the_actuator_passes_its_test(tmp_path: Path) -> None:
-    assert run_plugin_example(ACTUATOR, "actuators", "oom", tmp_path).startswith("3 passed")
+    assert re.match(r"\d+ passed", run_plugin_example(ACTUATOR, "actuators", "oom", tmp_path))
 
 
 def test_the_actuator_keeps_the_rules_of_style(tmp_path: Path) -> None:
