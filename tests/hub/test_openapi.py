@@ -62,6 +62,8 @@ async def test_answers_keep_to_the_schema(client, path: str, name: str):
 class DirectDoor:
     """Asks the fake agent without a socket: generated requests each run on an event loop of their own."""
 
+    path = ""
+
     def __init__(self, agent: FakeAgent) -> None:
         self.agent = agent
 

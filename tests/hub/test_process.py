@@ -214,7 +214,9 @@ def test_without_an_agent_it_serves_and_says_so(state: Path):
     try:
         hub.wait()
         assert hub.get("/readyz")[0] == 503
-        assert hub.get("/api/v1/status")[1]["title"] == "agent unreachable"
+        problem = hub.get("/api/v1/status")[1]
+        assert problem["title"] == "agent unreachable"
+        assert problem["detail"].startswith(f"no agent answers at {state}/run/agent.sock: start it")
         there = ThreadAgent(state / "run" / "agent.sock")
         assert hub.get("/api/v1/status")[0] == 200
         there.close()

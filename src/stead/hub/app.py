@@ -100,7 +100,7 @@ def main(*, state: str | None = None, config: str | None = None, port: int | Non
     door = AsyncDoor(paths.socket, hub_key=load_key(paths.hub_key))
     token, _ = load_token(paths.token, f"uid:{owner}")
     log_to_stderr(settings.log.level)
-    server = Server(create_app(Gateway(door, token.person), token, hosts=(bind, *settings.hub.hosts)))
+    server = Server(create_app(Gateway(door, token.person, place=paths.socket), token, hosts=(bind, *settings.hub.hosts)))
     listener = listen(bind, number)
     if user is not None:
         drop(user)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, cast
 import msgspec
 
 from stead.model import messages as m
-from stead.model.errors import EXIT_TIMEOUT, EXIT_UNREACHABLE, Problem, SteadError
+from stead.model.errors import EXIT_TIMEOUT, EXIT_UNREACHABLE, SteadError
 
 Name = Literal["status", "metrics", "top", "findings", "proposals", "runs"]
 QUESTIONS: Final[dict[Name, tuple[m.RequestBody, type[Any]]]] = {
@@ -47,11 +48,13 @@ LIFE_S: Final = 5.0
 TIMEOUT_S: Final = 5.0
 ONCE_LIMIT: Final = 256
 T = TypeVar("T")
-NEVER_ASKED: Final = Problem("the agent has not answered yet", "agent", "wait a moment", "agent.unreachable", EXIT_UNREACHABLE)
+log = logging.getLogger("stead.hub")
 
 
 class Door(Protocol):
     """What the gateway needs of `stead.wire.AsyncDoor`."""
+
+    path: str
 
     async def ask(self, body: m.RequestBody, *, person: str = "", timeout_s: float | None = None) -> m.ReplyBody:
         """Ask one question."""
@@ -92,9 +95,9 @@ class Kept:
 class Gateway:
     """The only way from the hub to the agent."""
 
-    def __init__(self, door: Door, person: str, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, door: Door, person: str, clock_s: Callable[[], float] = time.monotonic, *, place: str = "") -> None:
         self.door, self.person = door, person
-        self.problem: Problem | None = NEVER_ASKED
+        self._place = place  # the socket as people know it; the door's own path may be a handle to it
         self._clock_s = clock_s
         self._kept: dict[Name, Kept] = {}
         self._asking: dict[Name, asyncio.Task[Kept]] = {}
@@ -111,10 +114,10 @@ class Gateway:
         try:
             answer = await self.door.ask(body, person=self.person, timeout_s=TIMEOUT_S)
         except SteadError as error:
-            if error.problem.exit_code in (EXIT_UNREACHABLE, EXIT_TIMEOUT):
-                self.problem = error.problem
-            raise
-        self.problem = None
+            if error.problem.exit_code not in (EXIT_UNREACHABLE, EXIT_TIMEOUT):
+                raise
+            what = error.problem.what.replace(self.door.path, self._place or self.door.path)
+            raise SteadError.of(msgspec.structs.replace(error.problem, what=what)) from None
         if not isinstance(answer, expect):
             raise SteadError("the agent gave another answer than asked for", "agent", "update both", code="agent.defect")
         return answer
@@ -187,11 +190,10 @@ class Gateway:
                     async for event in events:
                         self._heard(event)
             except SteadError as error:
-                self.problem = error.problem
+                log.error("the agent does not let this hub listen: %s", error)
             await asyncio.sleep(LIFE_S)
 
     async def _connected(self) -> None:
-        self.problem = None
         self.forget()
 
     def _heard(self, event: m.Event) -> None:
