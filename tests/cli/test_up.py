@@ -112,7 +112,7 @@ def test_a_program_gets_json_lines_only(plan: Plan) -> None:
 
 
 def test_an_agent_that_cannot_start_gives_its_reason_and_code(plan: Plan) -> None:
-    agent = (*plan.agent, "--die", "stead: the state directory is read-only (/x): mount it read-write", "7")
+    agent = (*plan.agent, "--die", "stead agent: the state directory is read-only (/x): mount it read-write", "7")
     code, out, errors = Started(msgspec.structs.replace(plan, agent=agent)).end()
     assert code == 7
     assert errors == "stead: the agent ended: the state directory is read-only (/x): mount it read-write\n"

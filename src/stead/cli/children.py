@@ -45,7 +45,10 @@ class Child:
         """Why it ended: the last sentence it wrote, else its code."""
         self._reader.join(1.0)
         said = next((line for line in reversed(self.errors) if line.strip()), "")
-        return said.removeprefix("stead: ").strip() or f"it said nothing and ended with code {self.code}"
+        return (
+            said.removeprefix(f"stead {self.name}: ").removeprefix("stead: ").strip()
+            or f"it said nothing and ended with code {self.code}"
+        )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to end."""
