@@ -116,3 +116,32 @@ async def test_recovery_never_stops_the_start(bench: Bench) -> None:
     assert await bench.hands.recover(bench.ledger.live_runs()) == []
     bench.ledger.commit = commit  # type: ignore[method-assign]
     assert (await bench.hands.run(run)).state == "verifying"
+
+
+async def test_recovery_waits_for_what_is_still_under_way(bench: Bench) -> None:
+    run = await bench.given(dial_step(repeat=False))
+    bench.crash_at = "act.dial.forward.after_write"
+    with pytest.raises(Killed):
+        await bench.hands.run(run)
+    bench.again()
+    read, refusals = bench.dials.read, [1]
+
+    async def busy(*arguments: object) -> object:
+        if refusals.pop() if refusals else 0:
+            raise SteadError("it is under way")
+        return await read(*arguments)  # type: ignore[arg-type]
+
+    bench.dials.read = busy  # type: ignore[assignment,method-assign]
+    (moved,) = await bench.hands.recover(bench.ledger.live_runs())
+    assert moved.state == "verifying" and not refusals
+
+
+async def test_recovery_leaves_what_stays_unknown_to_a_person(bench: Bench) -> None:
+    run = await bench.given(dial_step(repeat=False))
+    bench.crash_at = "act.dial.forward.after_write"
+    with pytest.raises(Killed):
+        await bench.hands.run(run)
+    bench.dials.unreadable.add("a")
+    bench.again()
+    (moved,) = await bench.hands.recover(bench.ledger.live_runs())
+    assert moved.state == "undo_failed" and [receipt.outcome for receipt in moved.receipts] == ["unknown", "unknown"]
