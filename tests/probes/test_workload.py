@@ -55,7 +55,42 @@ def read(probe: WorkloadProbe, at_s: float) -> dict[str, tuple[float | None, str
 
 def test_what_was_never_reported_is_not_emitted_and_never_zero() -> None:
     values = read(probe_of(Drivers(WEB)), 0)
-    assert values == {"workload.crashes": (0.0, ""), "workload.workers_running": (1.0, "")}
+    assert values == {
+        "workload.crashes": (0.0, ""),
+        "workload.workers_running": (1.0, ""),
+        "workload.run_delay": (None, "first reading"),
+    }
+
+
+class Files:
+    """A host with these files under /proc."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def list(self, path: str) -> list[str]:
+        names = {name.removeprefix(f"{path}/").partition("/")[0] for name in self.files if name.startswith(f"{path}/")}
+        if not names:
+            raise FileNotFoundError(path)
+        return sorted(names)
+
+    def read(self, path: str) -> bytes:
+        return self.files[path].encode()
+
+
+def test_run_delay_is_what_all_threads_of_its_workers_waited() -> None:
+    files = {"/proc/10/task/10/schedstat": "5 1000000000 1", "/proc/10/task/11/schedstat": "5 0 1"}
+    host, probe = Files(files), probe_of(Drivers(WEB))
+
+    def delay(at_s: float) -> float | None:
+        reading = probe.read(host, Now(0, int(at_s * 1000)))  # type: ignore[arg-type]
+        return next(sample.value for sample in reading.samples if sample.metric == "workload.run_delay")
+
+    assert delay(0) is None
+    files["/proc/10/task/10/schedstat"], files["/proc/10/task/11/schedstat"] = "5 1300000000 1", "5 100000000 1"
+    assert delay(2) == 0.2
+    files.clear()  # it is gone: unknown, and not zero
+    assert delay(3) is None
 
 
 def test_what_was_reported_and_is_not_now_is_unknown_with_a_reason() -> None:
