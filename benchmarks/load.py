@@ -40,7 +40,7 @@ for pid in children:
 """
 PSUTIL_LOOP = """
 import psutil, time
-wanted = ["pid", "name", "username", "status", "cpu_percent", "memory_info", "num_threads", "io_counters"]
+wanted = ["pid", "name", "status", "cpu_times", "memory_info", "num_threads"]
 while True:
     started = time.monotonic()
     for process in psutil.process_iter(wanted):
