@@ -21,6 +21,7 @@ from stead.model.find import Finding
 from stead.wire.door import Door
 
 T = TypeVar("T")
+HOG = f"hog{os.getpid()}"  # this test process's own: agents of tests that run side by side leave it alone
 
 SHORT = {
     "metrics": [
@@ -202,7 +203,7 @@ class Hog:
 
 
 @contextlib.contextmanager
-def hog(folder: Path, name: str = "hog", cpu: int | None = None) -> Iterator[Hog]:
+def hog(folder: Path, name: str = HOG, cpu: int | None = None) -> Iterator[Hog]:
     """A hog that is ended whatever happens."""
     one = Hog(folder, name, own_core() if cpu is None else cpu)
     try:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -21,12 +21,13 @@ from stead.flow.write import POINTS
 from stead.model import messages as m
 from stead.model.change import Run
 from stead.model.errors import SteadError
-from tests.e2e.place import SHORT, Agent, Hog, hog, wait_until
+from tests.e2e.place import HOG, SHORT, Agent, Hog, hog, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(), reason="needs root and the autogroup scheduler"
 )
 
+T = TypeVar("T")
 WAYS = [("priority", "forward"), ("priority", "undo"), ("autonomy", "forward"), ("autonomy", "undo")]
 WAYS += [("workload", "forward"), ("workload", "undo"), ("service", "forward")]
 SPOTS = [(actuator, way, point) for actuator, way in WAYS for point in POINTS]
@@ -75,7 +76,7 @@ class Scene:
         self.hog: Hog | None = None
         metrics, playbooks = [*SHORT["metrics"], QUEUE, OLDEST], [*SHORT["playbooks"], SCALE, RESTART]
         (folder / "short.yaml").write_text(yaml.safe_dump({"metrics": metrics, "playbooks": playbooks}))
-        rules = [{"name": "ours", "then": "allow", "when": {"target": ["process:hog", "workload:jobs", "autonomy:*"]}}]
+        rules = [{"name": "ours", "then": "allow", "when": {"target": [f"process:{HOG}", "workload:jobs", "autonomy:*"]}}]
         (folder / "policy.yaml").write_text(yaml.safe_dump({"rules": rules, "budget": {"actions_per_hour": 1000}}))
         config: dict[str, Any] = {
             "catalog": str(folder / "short.yaml"),
@@ -112,7 +113,7 @@ class Scene:
         """Reach the crash point: forward by provoking, undo by a person's order on what is held."""
         self.provoke()
         if self.way == "undo":
-            run = wait_until(lambda: self.mine("verifying", "held", "kept"), "it has acted")
+            run = reach(self, lambda: self.mine("verifying", "held", "kept"), "it has acted")
             self.calm()
             self.order(m.Undo(run[0].id))
 
@@ -169,14 +170,32 @@ def settled(scene: Scene) -> Run | None:
     return hit if all((expected or {}).get(key) == value for key, value in seen.items()) else None
 
 
+def reach(scene: Scene, condition: Callable[[], T], what: str) -> T:
+    """Wait for something; a failure tells what the agent has seen and done."""
+    try:
+        return wait_until(condition, what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {story(scene)}") from None
+
+
+def story(scene: Scene) -> str:
+    """What the agent has seen and done, for a failure's message."""
+    findings = [(f.title, f.open) for f in scene.agent.ask(m.ListFindings(cleared=True)).findings]
+    runs = [(r.proposal.labels.get("process"), r.state, r.reason, r.proposal.impossible) for r in scene.agent.runs()]
+    bad = [(s.name, s.detail) for s in scene.agent.ask(m.GetStatus()).stations if not s.ok]
+    return f"findings {findings}; runs {runs}; stations {bad}"
+
+
 def kill_and_recover(scene: Scene, actuator: str, way: str, point: str) -> None:
     process = scene.agent.launch(STEAD_CRASH_AT=f"act.{actuator}.{way}.{point}")
     wait_until(lambda: process.poll() is not None or scene.agent.answers(), "the agent answers")
     scene.to_crash()
-    assert wait_until(lambda: process.poll() is not None, f"the agent dies at {point}") and process.returncode == -signal.SIGKILL
+    reach(scene, lambda: process.poll() is not None, f"the agent dies at {point}")
+    assert process.returncode == -signal.SIGKILL, scene.agent.err.read_text()
     scene.calm()
     scene.agent.start()
-    run = wait_until(lambda: settled(scene), "every touched setting is verified or restored")
+    run = reach(scene, lambda: settled(scene), "every touched setting is verified or restored")
+    assert run is not None
     receipts = {receipt.attempt_id for receipt in run.receipts}
     assert all(attempt.id in receipts for attempt in run.attempts), run
     assert scene.agent.stop() == 0

@@ -12,7 +12,7 @@ import pytest
 from stead.model import messages as m
 from stead.model.change import Run
 from stead.model.errors import SteadError
-from tests.e2e.place import Agent, Hog, agent, hog, overlay, policy_for, wait_until
+from tests.e2e.place import HOG, Agent, Hog, agent, hog, overlay, policy_for, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(), reason="needs root and the autogroup scheduler"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def config(tmp_path: Path) -> dict[str, str]:
-    return {"catalog": str(overlay(tmp_path)), "policy": str(policy_for(tmp_path, ("hog",)))}
+    return {"catalog": str(overlay(tmp_path)), "policy": str(policy_for(tmp_path, (HOG,)))}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_in_advise_a_hog_is_found_proposed_and_decided_and_nothing_changes(
     with agent(tmp_path, config=config) as one:
         run = run_of(one, one_hog.pid, "advised")
         finding = next(f for f in one.findings("infra.process_cpu_cores") if f.id == run.proposal.finding_id)
-        assert "hog" in finding.title and str(one_hog.pid) in finding.title
+        assert HOG in finding.title and str(one_hog.pid) in finding.title
         assert run.decision is not None and run.decision.would == "allow"
         assert "rule:only-the-tests-own" in run.decision.rules and "mode:advise" in run.decision.rules
         assert run.proposal.steps[0].diff["autogroup_nice"] == (0, 19)
