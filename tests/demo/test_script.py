@@ -12,7 +12,7 @@ import pytest
 
 from stead.catalog import load_catalog, load_policy
 from stead.config import check_config
-from stead.demo.scene import Scene
+from stead.demo.scene import Scene, overlay
 from stead.demo.script import table
 from stead.demo.story import Healing
 from stead.host import LocalHost
@@ -79,10 +79,19 @@ def test_what_the_agent_is_given_is_valid(tmp_path: Path) -> None:
     assert [str(problem) for problem in check_config([str(scene.folder / "stead.yaml")])] == []
     [rule] = load_policy(str(scene.folder / "policy.yaml")).rules
     assert rule.when.target == (scene.hog_name, "workload:demo-web", "workload:demo-queue")
-    catalog = load_catalog(str(Path(sys.modules["stead.demo"].__path__[0]) / "catalog"))
+    (tmp_path / "demo.yaml").write_text(overlay(autogroups=True))
+    catalog = load_catalog(str(tmp_path / "demo.yaml"))
     for metric in ("infra.process_cpu_cores", "executor.queue_depth", "api.error_rate"):
         assert catalog.metrics[metric].for_s <= 3
     assert catalog.playbooks["calm-cpu-hog"].tier == 1 and catalog.playbooks["restart-workers"].tier == 2
+
+
+def test_without_autogroups_nice_decides_at_tier_2(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text(overlay(autogroups=False))
+    playbooks = load_catalog(str(tmp_path / "demo.yaml")).playbooks
+    calm = playbooks["calm-cpu-hog"]
+    assert (calm.tier, calm.settings[0].state) == (2, {"nice": 19})
+    assert playbooks["scale-workers"].tier == 1
 
 
 def test_a_state_that_holds_something_is_left_alone(tmp_path: Path) -> None:

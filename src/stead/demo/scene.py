@@ -69,7 +69,8 @@ class Scene:
         """Write the configuration, start the agent and wait until every worker runs. Raises SteadError when it does not."""
         self.queue.mkdir(parents=True)
         self.set_load()
-        shutil.copytree(HERE / "catalog", self.folder / "catalog")
+        (self.folder / "catalog").mkdir()
+        (self.folder / "catalog" / "demo.yaml").write_text(overlay(_autogroups()))
         (self.folder / "policy.yaml").write_text(self._policy())
         (self.folder / "stead.yaml").write_text(self._config())
         argv = ["-m", "stead.agent", "--state", str(self.folder), "--config", str(self.folder / "stead.yaml")]
@@ -157,6 +158,20 @@ class Scene:
             "why": "the demo may act on its own workload and hog, and on nothing else",
         }
         return yaml.safe_dump({"rules": [rule], "budget": {"actions_per_hour": 20}}, sort_keys=False)
+
+
+def overlay(autogroups: bool) -> str:
+    """The demo's catalogue. Where no autogroups are in force, nice decides, which not everybody can raise again: tier 2."""
+    text = (HERE / "catalog" / "demo.yaml").read_text()
+    if autogroups:
+        return text
+    return text.replace("{autogroup_nice: 19}", "{nice: 19}").replace("tier: 1", "tier: 2", 1)
+
+
+def _autogroups() -> bool:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/sched_autogroup_enabled").read_text().strip() == "1"
+    return False
 
 
 def _program(name: str) -> tuple[str, ...]:
