@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Desk:
 
 class Place:
     def __init__(self, path: Path) -> None:
-        self.desk, self.bus, self.ours, self.hubs = Desk(), LocalBus(), set[int](), set[int]()
+        self.desk, self.bus, self.ours, self.hubs = Desk(), LocalBus(), set[int](), Counter[int]()
         self.door = Doorkeeper(
             str(path / "run" / "agent.sock"), self.desk.answer, self.bus, KEY, (), self.ours.__contains__, self.hubs
         )

@@ -28,13 +28,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 T = TypeVar("T")
-WAYS = [("priority", "forward"), ("priority", "undo"), ("autonomy", "forward"), ("autonomy", "undo")]
+WAYS = [("priority", "forward"), ("priority", "undo"), ("autonomy", "forward")]
 WAYS += [("workload", "forward"), ("workload", "undo"), ("service", "forward")]
 SPOTS = [(actuator, way, point) for actuator, way in WAYS for point in POINTS]
-EXTRA = [("priority", "forward", point) for point in POINTS] + [
-    ("priority", "undo", "after_write"),
-    ("workload", "undo", "after_write"),
-]
+EXTRA = [("priority", way, point) for way in ("forward", "undo") for point in POINTS]
+EXTRA += [("workload", "undo", "after_write"), ("service", "forward", "after_write")]
 KILLS = SPOTS + EXTRA
 LONG = [(number, spot) for number in range(10) for spot in KILLS]
 

@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +57,7 @@ class Doorkeeper:
         hub_key: str,
         admins: tuple[int, ...],
         ours: Callable[[int], bool],
-        hubs: set[int],
+        hubs: Counter[int],
     ) -> None:
         self.path, self.answer, self.bus = Path(path), answer, bus
         self.hub_key = hub_key
@@ -117,7 +118,8 @@ class Doorkeeper:
             for task in listening:
                 task.cancel()
             self.connections.discard(writer)
-            self.hubs.discard(peer.pid)
+            if peer.hub:
+                self.hubs.subtract((peer.pid,))
             writer.close()
 
     async def _one(self, line: bytes, peer: Peer, writer: asyncio.StreamWriter, listening: list[asyncio.Task[None]]) -> None:
@@ -127,7 +129,7 @@ class Doorkeeper:
             self._admit(body, peer)
             if isinstance(body, m.Hello):
                 peer.hub = True
-                self.hubs.add(peer.pid)
+                self.hubs[peer.pid] += 1
                 reply: m.ReplyBody = m.Done()
             elif isinstance(body, m.Subscribe):
                 listening.append(asyncio.create_task(self._tell(writer, body.topics)))

@@ -10,6 +10,7 @@ import base64
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Wired:
         self.drivers: dict[str, Any] = {}
         self.road: Road
         self.orders: Orders
-        self.hubs: set[int] = set()  # pids that proved themselves as our hub
+        self.hubs: Counter[int] = Counter()  # connections of pids that proved themselves as our hub
         self.ledger: LedgerStore
         self.raw: RawWriter
 
@@ -63,7 +64,7 @@ class Wired:
 
     def own(self) -> dict[str, str]:
         """Stead's own processes, which nothing may touch: pid → what it is."""
-        ours = {str(os.getpid()): "stead's agent", **{str(pid): "stead's hub" for pid in self.hubs}}
+        ours = {str(os.getpid()): "stead's agent", **{str(pid): "stead's hub" for pid, count in self.hubs.items() if count > 0}}
         if "STEAD_UP_PID" in os.environ:
             ours[os.environ["STEAD_UP_PID"]] = "stead up"
         return ours

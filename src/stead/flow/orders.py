@@ -11,7 +11,7 @@ from typing import Any, Final
 from stead.flow import runs
 from stead.flow.pipeline import Road
 from stead.flow.propose import BoundSetting, Wish
-from stead.flow.record import autonomy_changed, policy_checked
+from stead.flow.record import autonomy_changed
 from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
 from stead.model.change import Hold, Run, Target
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, SteadError
@@ -60,18 +60,12 @@ class Orders:
         await self.road.keep(moved, entries, now, approvals=(moved.approvals[-1],))
         if moved.state != "approved":
             return moved
-        refused = self._refused_now(moved)
+        refused = await self.road.admitted(moved, now)
         if refused:
-            again = policy_checked(moved.id, "deny", (refused,), self.road.policy.version, stamp, moved.cause)
-            await self.road.place.ledger.commit([again])
-            raise SteadError(
-                f"approved, but not begun: {refused}", f"run {run.id}", "it begins when that has passed", exit_code=EXIT_PAUSED
-            )
+            what, fix = f"approved, but not begun: {refused}", "it begins by itself when that has passed, within its time to live"
+            raise SteadError(what, f"run {run.id}", fix, exit_code=EXIT_PAUSED)
         self.road.drive(moved)
         return moved
-
-    def _refused_now(self, run: Run) -> str:
-        return "stead is paused" if self.road.autonomy().paused and not run.proposal.lowers else ""
 
     async def deny(self, prefix: str, reason: str, person: Actor) -> Run:
         """A person's no."""
@@ -134,7 +128,7 @@ class Orders:
         now = self.road.place.clock.now()
         changed = autonomy_changed(before, self.road.autonomy(), self.road.stamp(now).by(person))
         await self.road.place.ledger.commit([changed])
-        self.road.tell("autonomy.changed", "autonomy", now, by=person)
+        self.road.teller.event("autonomy.changed", "autonomy", now, by=person)
 
     async def autonomy(self, person: Actor, *, scope: str = "host", **want: Any) -> Run | None:
         """A person's own order about mode, ceiling, lock or pause. Raises SteadError while it waits for a second person."""

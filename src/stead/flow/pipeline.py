@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from stead import __version__
 from stead.catalog.windows import in_window
@@ -19,22 +21,24 @@ from stead.flow import record, runs
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
 from stead.flow.measure import measured
-from stead.flow.place import Place, Plugged
+from stead.flow.place import Place, Plugged, identities
 from stead.flow.plan import plan
 from stead.flow.propose import ProposeContext, Wish, propose
 from stead.flow.record import Stamp
+from stead.flow.tell import Teller
 from stead.flow.verify import judge
 from stead.model.catalog import Catalog
 from stead.model.change import Hold, Run
 from stead.model.config import Config
 from stead.model.errors import SteadError
 from stead.model.find import Finding, Observation
-from stead.model.messages import Event, Station
-from stead.model.observe import Fact, MetricEvent, Now, Sample, Top
+from stead.model.messages import Station
+from stead.model.observe import Fact, Now, Top
 from stead.model.policy import Autonomy, Policy
 
 HOUR_MS: Final = 3_600_000
 RECENT_RUNS: Final = 200
+FORGET_TICKS: Final = 300
 STATIONS: Final = ("observe", "find", "propose", "decide", "act", "verify", "record")
 
 
@@ -57,11 +61,13 @@ class Road:
         self.default_ceiling = default_ceiling
         self.findings: dict[str, Finding] = {}  # open, by fingerprint
         self.runs: dict[str, Run] = {}  # not final, by id
-        self.recent: deque[Run] = deque(maxlen=RECENT_RUNS)  # final, newest last
+        self.recent: deque[Run] = deque()  # final, newest last: of the last hour, and of open findings
         self.holds: list[Hold] = []
         self.top: Top | None = None
         self.ticks = 0
         self.failure = ""
+        self._checked: dict[str, str] = {}  # approved run → why it may not begin yet
+        self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._driven: set[str] = set()
@@ -74,7 +80,10 @@ class Road:
         for finding in self.findings.values():
             self.series.expect(finding.metric, finding.subject, now)
         self.holds = list(ledger.holds())
-        self.recent.extend(run for run in reversed(ledger.runs("all", RECENT_RUNS)) if run.final)
+        known = {run.id: run for finding in self.findings.values() for run in ledger.runs_of(finding.id)}
+        known.update({run.id: run for run in ledger.runs("all", RECENT_RUNS)})
+        self.recent.extend(sorted((run for run in known.values() if run.final), key=lambda run: run.updated_ms))
+        self.forget(now)
         live = list(ledger.live_runs())
         self.runs = {run.id: run for run in live}
         await ledger.commit([record.agent_started(__version__, self.stamp(now), boot_id=self.place.host.boot_id)])
@@ -108,6 +117,8 @@ class Road:
         for wish in self.wishes(now):
             await self.consider(wish, now)
         await self.close_window(now)
+        if self.ticks % FORGET_TICKS == 0:
+            self.forget(now)
         self.ticks += 1
         self.failure = ""
         self._cpu_s.append(time.thread_time() - began_s)
@@ -121,7 +132,7 @@ class Road:
         self.series.add(seen.samples, now)
         self.place.raw.append(now, seen.samples)
         observations: Sequence[Observation] = self.series.observations(now)
-        self._tell_metrics(seen.samples, observations, now)
+        self.teller.metrics(seen.samples, observations, self.top, now)
         return observations
 
     async def find(self, observations: Sequence[Observation], now: Now) -> None:
@@ -142,13 +153,11 @@ class Road:
         await self.place.ledger.commit(entries, findings=changed, drop_holds=dropped)
         self.holds = [hold for hold in self.holds if (hold.playbook, hold.target) not in dropped]
         for finding in changed:
-            topic = "finding.opened" if finding.open and finding.opened_ms == now.unix_ms else "finding.changed"
             if finding.open:
                 self.findings[finding.fingerprint] = finding
             else:
                 self.findings.pop(finding.fingerprint, None)
-                topic = "finding.cleared"
-            self.tell(topic, finding.id, now, finding=finding)
+            self.teller.finding(finding, finding.opened_ms == now.unix_ms, now)
 
     def wishes(self, now: Now) -> list[Wish]:
         """What playbooks want to do about the open findings; what lowers autonomy first."""
@@ -159,7 +168,7 @@ class Road:
             boot_id=self.place.host.boot_id,
             holds=tuple(self.holds),
             recent=(*self.recent, *self.runs.values()),
-            identities=self._identities(),
+            identities=identities(self.plugged.drivers),
             mode=self.autonomy().mode,
             policy_version=self.policy.version,
         )
@@ -186,6 +195,7 @@ class Road:
         decision = None if proposal.impossible else decide(proposal, self.policy, self.deciding(now), now)
         run, entries = runs.start(proposal, decision, self.stamp(now).by(proposal.requester))
         await self.keep(run, entries, now)
+        self.teller.proposed(run, now)
         if run.state == "approved":
             if proposal.lowers:
                 await self._drive(run)
@@ -201,10 +211,31 @@ class Road:
             late = runs.overdue(run, self.policy, now.unix_ms)
             if late:
                 await self.keep(*runs.expire(run, late, self.stamp(now)), now)
-            elif run.state in ("approved", "acting", "undoing"):  # the last two: the ledger failed in the middle
+            elif run.state == "approved":
+                if not await self.admitted(run, now):
+                    self.drive(self.runs.get(run.id, run))
+            elif run.state in ("acting", "undoing"):  # the ledger failed in the middle
                 self.drive(run)
             elif (run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0)) or run.state == "held":
                 await self._weigh(run, now)
+
+    async def admitted(self, run: Run, now: Now) -> str:
+        """Ask the policy again before an approved run begins: empty when it may, else why not (refused, or not yet)."""
+        context = msgspec.structs.replace(self.deciding(now), approvals=len(run.approvals))
+        decision = decide(run.proposal, self.policy, context, now)
+        if decision.answer == "allow":
+            self._checked.pop(run.id, None)
+            return ""
+        reason = "; ".join(decision.reasons)
+        if self._checked.get(run.id) != reason:
+            self._checked[run.id] = reason
+            stamp = self.stamp(now)
+            entry = record.policy_checked(run.id, decision.answer, decision.rules, decision.policy_version, stamp, run.cause)
+            await self.place.ledger.commit([entry])
+        if not decision.retry:
+            await self.keep(*runs.refuse(run, reason, self.stamp(now)), now)
+            self._checked.pop(run.id, None)
+        return reason
 
     async def close_window(self, now: Now) -> None:
         """Every five minutes: snapshots to the store, and one leaf with their hash."""
@@ -214,14 +245,23 @@ class Road:
         self.place.raw.snapshots(snapshots, self.top)
         start_ms, end_ms = min(s.start_ms for s in snapshots), max(s.end_ms for s in snapshots)
         await self.place.ledger.commit([record.snapshots_taken(snapshots, start_ms, end_ms, self.stamp(now))])
-        self.tell("snapshots.taken", "host", now, snapshots=tuple(snapshots))
+        self.teller.snapshots(snapshots, now)
+
+    def forget(self, now: Now) -> None:
+        """Let go of finished runs that no decision can depend on any more: the ledger keeps them."""
+        open_ids = {finding.id for finding in self.findings.values()}
+        kept = [r for r in self.recent if r.proposal.finding_id in open_ids or now.unix_ms - r.updated_ms < HOUR_MS]
+        self.recent = deque(kept[-RECENT_RUNS:])
 
     # -- runs -------------------------------------------------------------------------------------------------------
 
     def drive(self, run: Run) -> None:
         """Let a run act on a task of its own: the tick never waits for it."""
         self._driven.add(run.id)
-        task = asyncio.get_running_loop().create_task(self._drive(run))
+        self._spawn(self._drive(run))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -240,12 +280,12 @@ class Road:
     async def _weigh(self, run: Run, now: Now) -> None:
         """A run under its window or lease: still held? helped? renewed, or put back."""
         if run.state == "held":
-            if now.unix_ms < (run.lease_until_ms or 0) - self._renew_ms(run):
+            lease_ms = runs.lease_ms(run.proposal) or 0
+            if now.unix_ms < (run.lease_until_ms or 0) - lease_ms // 4:
                 return
             helped = run.verdict is not None and run.verdict.result == "helped"
-            if helped and self._still_wanted(run) and run.lease_until_ms is not None:
-                lease_s = min(step.lease_s for step in run.proposal.steps if step.lease_s is not None)
-                self.learn(await self.place.hands.renew(run, now.unix_ms + round(lease_s * 1000)))
+            if helped and self._still_wanted(run):
+                self.learn(await self.place.hands.renew(run, now.unix_ms + lease_ms))
             elif now.unix_ms >= (run.lease_until_ms or 0):
                 self.put_back(run, "lease")
             return
@@ -261,9 +301,7 @@ class Road:
     def put_back(self, run: Run, reason: str) -> None:
         """Undo on a task of its own."""
         self._driven.add(run.id)
-        task = asyncio.get_running_loop().create_task(self._put_back(run, reason))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._put_back(run, reason))
 
     async def _put_back(self, run: Run, reason: str) -> None:
         try:
@@ -276,22 +314,20 @@ class Road:
         finally:
             self._driven.discard(run.id)
 
-    def _renew_ms(self, run: Run) -> int:
-        leases = [step.lease_s for step in run.proposal.steps if step.lease_s is not None]
-        return round(min(leases) * 250) if leases else 0
-
     def _still_wanted(self, run: Run) -> bool:
         return any(finding.id == run.proposal.finding_id for finding in self.findings.values())
 
     async def keep(self, run: Run, entries: Sequence[Any], now: Now, **more: Any) -> Run:
         """Record a run's move, then know it."""
         await self.place.ledger.commit(entries, runs=(run,), **more)
-        self.learn(run)
-        self.tell(f"run.{run.state}", run.id, now, run=run)
+        self.learn(run, told=True)
+        self.teller.run(run, now)
         return run
 
-    def learn(self, run: Run) -> None:
-        """Know a run's newest state, which is in the ledger already."""
+    def learn(self, run: Run, *, told: bool = False) -> None:
+        """Know a run's newest state, which is in the ledger already (and, if `hands` moved it, on the bus)."""
+        if not told and self.runs.get(run.id) is not run:
+            self.teller.logged(run)
         if run.final:
             self.runs.pop(run.id, None)
             self.recent.append(run)
@@ -322,16 +358,6 @@ class Road:
             own=self.place.own(),
         )
 
-    def _identities(self) -> dict[str, dict[str, str]]:
-        """Workload name → its identity, for subjects that carry none."""
-        found = {}
-        for driver in self.plugged.drivers.values():
-            for name in driver.names():
-                status = driver.status(name)
-                if status is not None:
-                    found[f"workload:{name}"] = {"id": status.id}
-        return found
-
     def is_driven(self, run_id: str) -> bool:
         """Is a task at work on this run?"""
         return run_id in self._driven
@@ -349,24 +375,6 @@ class Road:
         return Stamp(self.place.name, now, self.place.new_id)
 
     # -- telling ----------------------------------------------------------------------------------------------------
-
-    def tell(self, topic: str, subject: str, now: Now, **what: Any) -> None:
-        """A copy to the bus."""
-        if self.place.bus.wants(topic):
-            self.place.bus.publish(Event(topic, subject, now.unix_ms, 0, **what))
-
-    def _tell_metrics(self, samples: Sequence[Sample], observations: Sequence[Observation], now: Now) -> None:
-        for one in observations:
-            topic = f"metrics.{one.metric}"
-            if self.place.bus.wants(topic):
-                entry = self.catalog.metrics.get(one.metric)
-                event = MetricEvent(
-                    one.metric, one.value, entry.unit if entry else "", one.subject, one.band, one.at_ms, one.reason
-                )
-                self.tell(topic, one.subject, now, metrics=(event,))
-        if self.place.bus.wants("samples"):
-            events = tuple(MetricEvent(s.metric, s.value, "", s.subject, "unknown", now.unix_ms, s.reason) for s in samples)
-            self.tell("samples", "host", now, metrics=events, top=self.top)
 
     def note_failure(self, why: str) -> None:
         """A tick failed: shown as the record station's or the road's health until one succeeds."""

@@ -32,6 +32,9 @@ class Reader(Protocol):
     def run(self, prefix: str) -> Run | None:
         """One run by id or unique prefix."""
 
+    def runs_of(self, finding_id: str) -> Sequence[Run]:
+        """Runs that answered one finding."""
+
     def open_findings(self) -> Sequence[Finding]:
         """Findings that have not cleared."""
 
@@ -96,3 +99,14 @@ class Place(msgspec.Struct, frozen=True):
     moved: Callable[[], None]  # called when a run moved
     new_id: Callable[[], str]
     own: Callable[[], Mapping[str, str]]  # pid → what it is, of stead's own processes
+
+
+def identities(drivers: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Subject → identity of its target, for the workloads: their subjects carry none."""
+    found = {}
+    for driver in drivers.values():
+        for name in driver.names():
+            status = driver.status(name)
+            if status is not None:
+                found[f"workload:{name}"] = {"id": status.id}
+    return found

@@ -191,13 +191,12 @@ def settled(run: Run, receipt: Receipt, stamp: Stamp) -> Moved:
 def acted(run: Run, stamp: Stamp) -> Moved:
     """All steps are written: its window of verification runs, and its lease if it has one."""
     _need(run, "verified", "acting")
-    leases = [step.lease_s for step in run.proposal.steps if step.lease_s is not None]
-    now_ms = stamp.now.unix_ms
+    lease, now_ms = lease_ms(run.proposal), stamp.now.unix_ms
     run = msgspec.structs.replace(
         run,
         acted_ms=now_ms,
         verify_at_ms=now_ms + round(run.proposal.verify_s * 1000),
-        lease_until_ms=now_ms + round(min(leases) * 1000) if leases else None,
+        lease_until_ms=None if lease is None else now_ms + lease,
     )
     return _move(run, "verifying", stamp)
 
@@ -223,6 +222,12 @@ def renewed(run: Run, until_ms: int, stamp: Stamp) -> Moved:
     """The lease is extended: its reason still stands."""
     _need(run, "renewed", "held")
     return _move(msgspec.structs.replace(run, lease_until_ms=until_ms), "held", stamp, reason="its lease was renewed")
+
+
+def lease_ms(proposal: Proposal) -> int | None:
+    """The shortest lease of its steps; None when it has none."""
+    leases = [step.lease_s for step in proposal.steps if step.lease_s is not None]
+    return round(min(leases) * 1000) if leases else None
 
 
 def cannot_undo(run: Run) -> str:
