@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,13 +49,29 @@ def make(points: Iterable[tuple[str, str]], offered: Mapping[str, Any]) -> Loade
 
 @lru_cache(maxsize=8)
 def declared(group: str) -> tuple[tuple[str, str], ...]:
-    """What the installed packages declare for a group: (name, "module:factory"), sorted by name."""
-    points: set[EntryPoint] = set()
-    for distribution in distributions():
-        text = distribution.read_text("entry_points.txt")
-        if text and f"[{group}]" in text:  # parsing only those keeps a start cheap
-            points.update(distribution.entry_points.select(group=group))
-    return tuple(sorted((point.name, point.value) for point in points))
+    """What the installed packages declare for a group: (name, "module:factory"), sorted by name.
+
+    Reads `*.dist-info/entry_points.txt` on sys.path, where installers put them (packaging.python.org, "Entry points
+    specification"). importlib.metadata would do the same for 1.9 MB of resident memory, most of it the email parser.
+    """
+    points: set[tuple[str, str]] = set()
+    for place in dict.fromkeys(sys.path):
+        for path in Path(place or ".").glob("*-info/entry_points.txt"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if f"[{group}]" in text:
+                points.update(parse_entry_points(text, group))
+    return tuple(sorted(points))
+
+
+def parse_entry_points(text: str, group: str) -> Iterator[tuple[str, str]]:
+    """The (name, reference) pairs of one section of an entry_points.txt."""
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1].strip()
+        elif section == group and "=" in line and not line.startswith(("#", ";")):
+            name, _, reference = line.partition("=")
+            yield name.strip(), reference.split(" #", 1)[0].strip()
 
 
 class _MissingError(Exception):
