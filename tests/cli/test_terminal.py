@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -38,6 +39,13 @@ class Terminal:
     def type(self, text: str) -> None:
         """Press keys."""
         os.write(self._far, text.encode())
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C until it is heard: one that comes just before `input` begins to read is not (CPython)."""
+        while self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
 
     def end(self) -> int:
         """Read the rest and wait."""
@@ -98,7 +106,7 @@ def test_yes_sends_the_plan_that_was_shown(agent: FakeAgent, terminal: Start) ->
 def test_ctrl_c_at_the_question_approves_nothing(agent: FakeAgent, terminal: Start) -> None:
     shown = terminal("approve", RUN_ID)
     shown.until("[y/N]")
-    shown.process.send_signal(signal.SIGINT)
+    shown.interrupt()
     assert shown.end() == 130
     assert not any(isinstance(one, m.Approve) for one in agent.asked)
 
