@@ -89,7 +89,7 @@ async def test_a_process_that_stead_started_is_no_person_but_may_look_and_pause(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another uid")
 async def test_a_stranger_may_only_pause(place: Place, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *(one for one in tmp_path.parents if "pytest" in str(one))):
         folder.chmod(0o755)
     program = (
         "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"

@@ -88,8 +88,11 @@ class AutonomyFile:
         return self.paused() or self._read_file().mode != "act"
 
     def pause(self, reason: str = "") -> None:
-        """Stop all forward writes from now on. OSError when the file can't be made."""
-        _replace(self.pause_path, (reason[:_PAUSE_REASON_MAX] + "\n").encode("utf-8", "replace"))
+        """Stop all forward writes from now on. On a full disk an empty file says enough. OSError when it can't be made."""
+        try:
+            _replace(self.pause_path, (reason[:_PAUSE_REASON_MAX] + "\n").encode("utf-8", "replace"))
+        except OSError:
+            self.pause_path.touch(mode=0o600)
 
     def resume(self) -> None:
         """Take the pause file away."""

@@ -20,8 +20,10 @@ from stead.agent.supervisor import Supervisor
 from stead.agent.wiring import Wired, wire
 from stead.config import load_config
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, SteadError
+from stead.model.observe import Now
 
 STOP_S: Final = 10.0
+TELL_AGAIN_MS: Final = 60_000
 
 
 async def serve(wired: Wired, *, ready: asyncio.Event | None = None) -> None:
@@ -52,13 +54,13 @@ async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Eve
         now = wired.clock.now()
         try:
             await wired.road.tick(now)
-        except SteadError as error:
-            wired.log.error("tick failed", what=error.problem.what, where=error.problem.where, fix=error.problem.fix)
-            wired.road.note_failure(str(error))
+        except SteadError as error:  # a full disk, say: a restart would not mend it, so the watchdog hears that we live
+            note(wired, str(error), now)
+            supervisor.tick(now.mono_ms)
         except Exception as error:
-            wired.log.exception("tick failed", error=str(error))
-            wired.road.note_failure(f"{type(error).__name__}: {error}")
+            note(wired, f"{type(error).__name__}: {error}", now, trace=True)
         else:
+            note(wired, "", now)
             supervisor.tick(now.mono_ms)
         if first:
             first = False
@@ -67,6 +69,20 @@ async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Eve
                 ready.set()
         due = max(due + interval_s, loop.time())
         await asyncio.sleep(due - loop.time())
+
+
+def note(wired: Wired, why: str, now: Now, *, trace: bool = False) -> None:
+    """Keep why a tick failed ("" when it did not) for the status; log it when it is new, and then once a minute."""
+    if why:
+        wired.road.note_failure(why)
+    told, at_ms = wired.told
+    if why == told and (not why or now.mono_ms - at_ms < TELL_AGAIN_MS):
+        return
+    wired.told = (why, now.mono_ms)
+    if why:
+        wired.log.error("tick failed", why=why, exc_info=trace)
+    else:
+        wired.log.info("ticks succeed again", was=told)
 
 
 async def run(wired: Wired) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from stead.agent.ledger_errors import as_stead_error
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding
@@ -30,7 +32,8 @@ _WHICH: Final = {
 class LedgerReader:
     """The reading side. `_guard` is the connection's lock; `_attach` is called with each new connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._guard = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._closed = False
@@ -75,7 +78,10 @@ class LedgerReader:
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._guard:
-            return self._need().execute(sql, values).fetchall()
+            try:
+                return self._need().execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise as_stead_error(error, self.path) from error
 
     def live_runs(self) -> Sequence[Run]:
         """Runs that are not final, as they are durable."""

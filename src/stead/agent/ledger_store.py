@@ -33,6 +33,7 @@ from stead.protocols import Clock
 
 CACHE_KIB: Final = 512
 GROUP_MAX: Final = 256
+TRY_AGAIN_S: Final = 3.0
 
 
 class Change(NamedTuple):
@@ -57,14 +58,16 @@ class _Waiting(NamedTuple):
 class LedgerStore(LedgerReader):
     """protocols.Ledger, and the reading side. Open it with `LedgerStore.open`; `close` ends its thread.
 
+    `trouble` says why it can't be written now, and is empty while it can: after a failure it is tried anew every few seconds.
     `commits`, `transactions` and `write_s` count what it cost: calls, fsyncs, and seconds in the writer thread.
     """
 
     def __init__(self, path: Path, host_name: str, clock: Clock, lock: StateLock) -> None:
-        super().__init__()
-        self.path, self.host_name = path, host_name
+        super().__init__(path)
+        self.host_name = host_name
         self.commits = self.transactions = 0
         self.write_s = 0.0
+        self.trouble = ""
         self._clock, self._state_lock = clock, lock
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
@@ -124,6 +127,7 @@ class LedgerStore(LedgerReader):
 
     def _connect(self) -> None:
         with self._errors():
+            tables.refuse_foreign(self.path)
             db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=2.0)
             try:
                 db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -131,7 +135,7 @@ class LedgerStore(LedgerReader):
                 db.execute("PRAGMA synchronous=FULL")
                 db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
                 db.execute("PRAGMA foreign_keys=ON")
-                tables.prepare(db, str(self.path))
+                tables.prepare(db)
                 self.path.chmod(0o600)
                 db.execute("BEGIN IMMEDIATE")  # a directory that can't be written is found here, not at the first finding
                 db.execute("INSERT OR REPLACE INTO meta VALUES ('opened_ms', ?)", (str(self._clock.now().unix_ms),))
@@ -160,7 +164,7 @@ class LedgerStore(LedgerReader):
         ended = False
         while not ended:
             batch = []
-            one = self._queue.get()
+            one = self._next()
             while one is not None:
                 batch.append(one)
                 if len(batch) >= GROUP_MAX or self._queue.empty():
@@ -170,27 +174,42 @@ class LedgerStore(LedgerReader):
             if batch:
                 self._write_batch(batch)
 
+    def _next(self) -> _Waiting | None:
+        """Wait for a change. While there is trouble, look now and then whether it is over, so that it is known without one."""
+        while True:
+            try:
+                return self._queue.get(timeout=TRY_AGAIN_S if self.trouble else None)
+            except queue.Empty:
+                looked = Change((), meta=(("looked_ms", str(self._clock.now().unix_ms)),))
+                self._try([looked])
+
     def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         began_s = time.perf_counter()
-        results: list[Sequence[StoredEntry] | SteadError] = []
-        try:
-            with self._guard, self._errors():
-                if self._db is None:
-                    self._connect()
-                results = self._transact([waiting.change for waiting in batch])
-        except SteadError as error:
-            results = [error] * len(batch)
-            if needs_reopening(error):
-                self._reopen()
-        except Exception as error:
-            results = [SteadError(f"the ledger failed: {error!r}", str(self.path), "see stead.log", code="ledger.failed")]
-            results *= len(batch)
+        results = self._try([waiting.change for waiting in batch])
         self.commits += len(batch)
         self.transactions += 1
         self.write_s += time.perf_counter() - began_s
         for waiting, result in zip(batch, results, strict=True):
             with contextlib.suppress(RuntimeError):  # its loop has ended; the entry is durable all the same
                 waiting.loop.call_soon_threadsafe(_answer, waiting.done, result)
+
+    def _try(self, changes: Sequence[Change]) -> list[Sequence[StoredEntry] | SteadError]:
+        """All of them in one transaction; what goes wrong is everyone's result, and the `trouble` until a later one succeeds."""
+        try:
+            with self._guard, self._errors():
+                if self._db is None:
+                    self._connect()
+                results = self._transact(changes)
+            self.trouble = ""
+            return results
+        except SteadError as error:
+            failed = error
+            if needs_reopening(error):
+                self._reopen()
+        except Exception as error:
+            failed = SteadError(f"the ledger failed: {error!r}", str(self.path), "see stead.log", code="ledger.failed")
+        self.trouble = str(failed)
+        return [failed] * len(changes)
 
     def _reopen(self) -> None:
         self._disconnect()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from stead.agent.store_version import written_by
 from stead.flow.record import leaf
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
@@ -44,20 +46,23 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 _ADVISORY: Final = frozenset(("advised", "refused", "unsupported"))
 
 
-def prepare(db: sqlite3.Connection, where: str) -> None:
-    """Make the tables of an empty database; refuse another's, and one from a newer stead."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
+def refuse_foreign(path: Path) -> None:
+    """Another program's database, or one from a newer stead, is refused before SQLite changes a byte of it."""
+    version, application = written_by(path)
     if version > VERSION:
         raise SteadError(
             f"the ledger is of version {version}, and this stead knows up to {VERSION}",
-            where,
+            str(path),
             "start the newer stead that wrote it, or give this one another state directory with --state",
             code="ledger.newer",
         )
     if application not in (0, APPLICATION_ID):
-        raise SteadError("this is another program's database", where, "choose another state directory", code="ledger.foreign")
-    if version == 0:
+        raise SteadError("this is another program's database", str(path), "choose another state directory", code="ledger.foreign")
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the tables of an empty database."""
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
         db.executescript(
             f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
         )

@@ -30,7 +30,11 @@ class RotatingFile:
         try:
             if self.fd < 0 or self.size + len(line) > self.max_bytes:
                 self._turn()
-            self.size += os.write(self.fd, line)
+            written = os.write(self.fd, line)
+            self.size += written
+            if written < len(line):  # the disk became full in mid-line: the next line must not join it
+                os.ftruncate(self.fd, self.size - written)
+                self.size -= written
         except OSError:
             self.close()
 

@@ -59,3 +59,5 @@ class RawWriter:
             self.error = None
         except SteadError as error:
             self.error = error
+        except Exception as error:  # a defect must not look healthy
+            self.error = SteadError(f"the series can't be stored: {error!r}", str(self.store.path), "see stead.log")

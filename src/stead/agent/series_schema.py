@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
+from stead.agent.store_version import written_by
 from stead.model.errors import SteadError
 
 if sys.platform == "win32":
@@ -51,9 +52,10 @@ def open_writer(path: Path) -> sqlite3.Connection:
     try:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        _refuse_newer(path)
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
         try:
-            _prepare(db, path)
+            _prepare(db)
         except BaseException:
             db.close()
             raise
@@ -70,8 +72,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+def _refuse_newer(path: Path) -> None:
+    """Before SQLite changes a byte of it."""
+    version, _ = written_by(path)
     if version > VERSION:
         raise SteadError(
             f"the series were written by a newer stead (format {version}; this one knows {VERSION})",
@@ -79,6 +82,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             "install the newer stead again, or move the file away to begin anew",
             code="store.newer",
         )
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")

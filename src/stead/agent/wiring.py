@@ -6,12 +6,11 @@ found here, before anything runs, as one sentence.
 
 from __future__ import annotations
 
-import base64
+import errno
 import os
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,14 @@ from stead.flow.pipeline import Road
 from stead.flow.place import Place, Plugged
 from stead.flow.record import uuid7
 from stead.host import LocalHost, SystemClock
+from stead.host.local import person_name
 from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
-from stead.model.policy import PROFILE_CEILINGS, Autonomy
+from stead.model.policy import PROFILE_CEILINGS, Autonomy, Policy
 from stead.protocols import Probe
 from stead.stats.series import Series
+from stead.wire.secret import load_key
 from stead.workloads.process import ProcessWorkloads
 
 
@@ -49,7 +50,7 @@ class Wired:
         self.host_name = config.agent.host_name or host.name
         self.bus = LocalBus()
         self.log = open_log(Path(paths.log) / "stead.log", config.log)
-        self.hub_key = secret_file(Path(paths.hub_key))
+        self.hub_key = load_key(paths.hub_key)
         self.broken: dict[str, str] = {}
         self.drivers: dict[str, Any] = {}
         self.road: Road
@@ -57,6 +58,8 @@ class Wired:
         self.hubs: Counter[int] = Counter()  # connections of pids that proved themselves as our hub
         self.ledger: LedgerStore
         self.raw: RawWriter
+        self.autonomy: AutonomyFile
+        self.told = ("", 0)  # the failure of a tick that was logged last, and when
 
     def ours(self, pid: int) -> bool:
         """Was this process started by one of our workloads?"""
@@ -76,24 +79,39 @@ class Wired:
     def stations(self) -> tuple[Station, ...]:
         """The health of each station and probe."""
         broken = tuple(Station(f"plugin {name}", False, why) for name, why in self.broken.items())
-        return (*self.road.stations(), *self.raw.stations(), *broken)
+        autonomy = (Station("autonomy", False, self.autonomy.problem),) if self.autonomy.problem else ()
+        return (*self.road.stations(), *self.raw.stations(), *autonomy, *broken)
 
     def close(self) -> None:
-        """Let go of stores and locks."""
-        self.raw.close()
-        self.ledger.close()
+        """Let go of stores and locks, of both whatever becomes of one. SteadError: the last samples could not be written."""
+        try:
+            if hasattr(self, "raw"):
+                self.raw.close()
+        finally:
+            if hasattr(self, "ledger"):
+                self.ledger.close()
 
 
 def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ: Mapping[str, str] = os.environ) -> Wired:
     """Make the agent of this configuration. Raises SteadError; nothing on the host has been changed then."""
-    prepare(paths)
-    host, clock = LocalHost(), SystemClock()
-    wired = Wired(config, paths, clock, host)
-    wired.ledger = LedgerStore.open(Path(paths.state) / "ledger.db", wired.host_name, clock)
     policy = load_policy(paths.policy or config.policy, protected=config.safety.protected, solo=config.safety.solo)
+    prepare(paths)
+    wired = Wired(config, paths, SystemClock(), LocalHost())
+    try:
+        assemble(wired, policy, first(config, first_mode), environ)
+    except BaseException:
+        wired.close()
+        raise
+    return wired
+
+
+def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str, str]) -> None:
+    """Open the stores and put the road together."""
+    config, paths, clock, host = wired.config, wired.paths, wired.clock, wired.host
+    wired.ledger = LedgerStore.open(Path(paths.state) / "ledger.db", wired.host_name, clock)
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
-    autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), first(config, first_mode))
+    autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
@@ -141,7 +159,6 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
         default_ceiling=PROFILE_CEILINGS[config.safety.profile],
     )
     wired.orders = Orders(wired.road)
-    return wired
 
 
 def new_id() -> str:
@@ -162,33 +179,30 @@ def loaded(wired: Wired, group: str, offered: Mapping[str, object]) -> dict[str,
 
 
 def prepare(paths: Paths) -> None:
-    """Make the directories: state 0700, run 0711, log 0750."""
+    """Make the directories: state 0700, run 0711, log 0750. SteadError: somebody else's, not a directory, not writable."""
     for path, mode in ((paths.state, 0o700), (paths.run, 0o711), (paths.log, 0o750)):
         place = Path(path)
         try:
             place.mkdir(parents=True, exist_ok=True)
-            if place.stat().st_uid == os.geteuid():
+            found = place.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o7777 != mode:
                 place.chmod(mode)
+            writable = os.access(place, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
-            fix = "make it writable, or choose another with --state or STEAD_STATE_DIR"
-            raise SteadError(f"can't make the directory: {error.strerror}", path, fix, code="state.unwritable") from error
+            raise refused(error, path) from error
+        if not writable and found.st_uid != os.geteuid():
+            what = f"this belongs to {person_name(found.st_uid)}, and stead was started by {person_name(os.geteuid())}"
+            fix = "start stead as that user, or choose another state with --state or STEAD_STATE_DIR"
+            raise SteadError(what, path, fix, code="state.not-yours")
+        if not writable:
+            raise refused(OSError(errno.EROFS, os.strerror(errno.EROFS)), path)
 
 
-def new_key() -> str:
-    """A fresh hub key, in the form that the hub expects: 32 random bytes in base32."""
-    return base64.b32encode(secrets.token_bytes(32)).decode().rstrip("=").lower()
-
-
-def secret_file(path: Path, make: Callable[[], str] = new_key) -> str:
-    """Read a 0600 secret, or make it once."""
-    try:
-        if path.exists():
-            return path.read_text().strip()
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as out:
-            out.write(made := make())
-        return made
-    except OSError as error:
-        raise SteadError(
-            f"can't keep a secret here: {error.strerror}", str(path), "make the state directory writable", code="state.unwritable"
-        ) from error
+def refused(error: OSError, path: str) -> SteadError:
+    """Why a directory of stead's can't be used."""
+    elsewhere = "choose another with --state or STEAD_STATE_DIR"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        what, fix = "the state must be a directory, and this (or what it is in) is a file", f"move the file away, or {elsewhere}"
+        return SteadError(what, path, fix, code="state.not-a-directory")
+    what, fix = f"the directory can't be written: {error.strerror}", f"make it writable for stead, or {elsewhere}"
+    return SteadError(what, path, fix, code="state.unwritable")

@@ -127,7 +127,10 @@ class Orders:
         self.road.place.autonomy.pause(reason or f"by {person.id}")
         now = self.road.place.clock.now()
         changed = autonomy_changed(before, self.road.autonomy(), self.road.stamp(now).by(person))
-        await self.road.place.ledger.commit([changed])
+        try:
+            await self.road.place.ledger.commit([changed])
+        except SteadError:  # it is paused all the same, and recorded as soon as that can be
+            self.road.later.append(changed)
         self.road.teller.event("autonomy.changed", "autonomy", now, by=person)
 
     async def autonomy(self, person: Actor, *, scope: str = "host", **want: Any) -> Run | None:

@@ -20,6 +20,7 @@ from stead.catalog.windows import in_window
 from stead.flow import record, runs
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
+from stead.flow.health import Missed, stations
 from stead.flow.measure import measured
 from stead.flow.place import Place, Plugged, identities
 from stead.flow.plan import plan
@@ -35,11 +36,12 @@ from stead.model.find import Finding, Observation
 from stead.model.messages import Station
 from stead.model.observe import Fact, Now, Top
 from stead.model.policy import Autonomy, Policy
+from stead.model.record import Entry
 
 HOUR_MS: Final = 3_600_000
 RECENT_RUNS: Final = 200
 FORGET_TICKS: Final = 300
-STATIONS: Final = ("observe", "find", "propose", "decide", "act", "verify", "record")
+LATER_MAX: Final = 2000  # a week of windows
 
 
 class Road:
@@ -66,6 +68,7 @@ class Road:
         self.top: Top | None = None
         self.ticks = 0
         self.failure = ""
+        self.missed, self.later = Missed(), deque[Entry](maxlen=LATER_MAX)  # `later`: for when the ledger can be written
         self._checked: dict[str, str] = {}  # approved run → why it may not begin yet
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
@@ -111,8 +114,9 @@ class Road:
         began_s = time.thread_time()
         for driver in self.plugged.drivers.values():
             await driver.tick(now)
-        observations = self.observe(now)
-        await self.find(observations, now)
+        observations = self.missed.join(self.observe(now))
+        with self.missed.unless_recorded(observations):
+            await self.find(observations, now)
         await self.follow(now)
         for wish in self.wishes(now):
             await self.consider(wish, now)
@@ -240,12 +244,15 @@ class Road:
     async def close_window(self, now: Now) -> None:
         """Every five minutes: snapshots to the store, and one leaf with their hash."""
         snapshots = self.series.close_window(now)
-        if not snapshots:
-            return
-        self.place.raw.snapshots(snapshots, self.top)
-        start_ms, end_ms = min(s.start_ms for s in snapshots), max(s.end_ms for s in snapshots)
-        await self.place.ledger.commit([record.snapshots_taken(snapshots, start_ms, end_ms, self.stamp(now))])
-        self.teller.snapshots(snapshots, now)
+        if snapshots:
+            self.place.raw.snapshots(snapshots, self.top)
+            start_ms, end_ms = min(s.start_ms for s in snapshots), max(s.end_ms for s in snapshots)
+            self.later.append(record.snapshots_taken(snapshots, start_ms, end_ms, self.stamp(now)))
+            self.teller.snapshots(snapshots, now)
+        if self.later:
+            await self.place.ledger.commit(waited := tuple(self.later))
+            for _ in waited:
+                self.later.popleft()
 
     def forget(self, now: Now) -> None:
         """Let go of finished runs that no decision can depend on any more: the ledger keeps them."""
@@ -389,9 +396,5 @@ class Road:
         return 1000 * sum(self._cpu_s) / len(self._cpu_s) if self._cpu_s else None
 
     def stations(self) -> tuple[Station, ...]:
-        """Each probe's health, then each station's."""
-        probes = tuple(
-            Station(f"probe {n}", None if e is None else not e, e or "") for n, e in self.plugged.observer.health().items()
-        )
-        running = bool(self.ticks) and not self.failure
-        return (*(Station(name, running if self.ticks else None, self.failure) for name in STATIONS), *probes)
+        """Each station's health, then each probe's."""
+        return stations(self.plugged.observer.health(), self.ticks, self.failure, self.place.ledger.trouble)

@@ -23,6 +23,8 @@ from stead.protocols import Actuator, Bus, Clock, Detector, Host, Ledger
 class Reader(Protocol):
     """The ledger's reading side, as far as the road needs it."""
 
+    trouble: str  # why it can't be written now; empty while it can
+
     def live_runs(self) -> Sequence[Run]:
         """Runs that something may still move."""
 

@@ -96,7 +96,9 @@ def main(*, state: str | None = None, config: str | None = None, port: int | Non
         owner = Path(paths.state).stat().st_uid
     except OSError as error:
         fix = "run the hub as the state's owner or as root, or name another directory with --state"
-        raise SteadError(f"the state can't be used: {error}", paths.state, fix, code="state.unusable") from None
+        raise SteadError(
+            f"the state can't be used: {error.strerror}", error.filename or paths.state, fix, code="state.unusable"
+        ) from None
     door = AsyncDoor(paths.socket, hub_key=load_key(paths.hub_key))
     token, _ = load_token(paths.token, f"uid:{owner}")
     log_to_stderr(settings.log.level)

@@ -129,5 +129,5 @@ def cap_log(path: Path, limit_bytes: int) -> None:
             tail = log.read(limit_bytes // 2)
         path.with_suffix(".log.1").write_bytes(tail)
         os.truncate(path, 0)
-    except FileNotFoundError:
+    except OSError:  # gone, or a full disk: tried again at the next look
         return
