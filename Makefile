@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
-PYTEST := $(BIN)/python -m pytest -n 2
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,14 +21,15 @@ help: ## this list
 up: $(VENV)/.up ## start stead on this machine in advise mode (ARGS="--port 8001")
 	@$(BIN)/stead up $(ARGS)
 
+# What measures how the CPU is shared runs first, and alone.
 test: check ## every check, and the tests that take seconds
-	@$(PYTEST) -m "not long"
+	@$(PYTEST) -m "alone and not long"; alone=$$?; $(PYTEST) -n 2 -m "not long and not alone" && exit $$alone
 
 test-long: $(VENV)/.dev ## the tests that take minutes
-	@$(PYTEST) -m long
+	@$(PYTEST) -n 2 -m long
 
 coverage: $(VENV)/.dev ## the fast tests again, with a report of the lines and branches they miss
-	@$(PYTEST) -m "not long" --cov --cov-report=term:skip-covered
+	@$(PYTEST) -n 2 -m "not long" --cov --cov-report=term:skip-covered
 
 bench: $(VENV)/.dev ## measure what stead costs (DATA=folder of recorded data, ARGS="--window 20")
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
