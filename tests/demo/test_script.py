@@ -38,6 +38,7 @@ def left_behind(state: Path) -> list[int]:
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.alone
 def test_every_fault_is_healed_and_verified_and_nothing_is_left(tmp_path: Path) -> None:
     state = tmp_path / "state"
     done = subprocess.run([*DEMO, "--state", str(state), "-o", "json"], capture_output=True, text=True, timeout=180)

@@ -60,6 +60,7 @@ def test_in_advise_a_hog_is_found_proposed_and_decided_and_nothing_changes(
     assert (one_hog.nice(), one_hog.autogroup()) == (0, 0)
 
 
+@pytest.mark.alone
 def test_in_act_the_hog_gives_way_and_undo_restores_it_and_it_is_not_done_again(
     tmp_path: Path, config: dict[str, str], one_hog: Hog
 ) -> None:
@@ -84,6 +85,7 @@ def test_in_act_the_hog_gives_way_and_undo_restores_it_and_it_is_not_done_again(
         one.stop()
 
 
+@pytest.mark.alone
 def test_a_lone_hog_is_inconclusive_and_counts_as_no_failure(tmp_path: Path, config: dict[str, str], one_hog: Hog) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(one_hog.pid, {cpus[-1]})

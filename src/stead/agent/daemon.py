@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -64,6 +65,8 @@ async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Eve
             supervisor.tick(now.mono_ms)
         if first:
             first = False
+            gc.collect()
+            gc.freeze()  # what is there now stays: later collections need not look at it
             supervisor.ready()
             if ready is not None:
                 ready.set()
