@@ -267,21 +267,28 @@ TOPICS = {
     "finding.opened": "a finding opened",
     "finding.changed": "a finding grew, or went from one band to the other",
     "finding.cleared": "a finding cleared",
+    "metrics.action_recommended": "a remedy was proposed, and decided",
+    "governance.policy.check": "the policy answered",
     "run.<state>": "a run is in a new state; see the states in `docs/architecture.md`",
     "autonomy.changed": "mode, ceiling, lock or pause changed",
 }
 
 
 def topics_in_code() -> set[str]:
-    """Every topic that is published, as the code says it: literals given to `tell`, and variables set to literals there."""
-    found = set()
+    """Every topic that is published, as the code says it: what is given to `event`, with the words that it is made of."""
+    found: set[str] = set()
     for path in (SOURCE / "flow").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = {
+            getattr(node.targets[0], "id", ""): texts(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and texts(node.value)
+        }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "tell" and node.args:
-                found |= texts(node.args[0])
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "topic":
-                found |= texts(node.value)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "event" and node.args:
+                for topic in texts(node.args[0]):
+                    variable = topic.partition("<")[2].rstrip(">")
+                    found |= {topic.replace(f"<{variable}>", word) for word in words.get(variable, {f"<{variable}>"})}
     return {re.sub(r"<.*>", lambda it: "<state>" if "state" in it[0] else "<metric_id>", topic) for topic in found}
 
 
@@ -290,7 +297,8 @@ def texts(node: ast.expr) -> set[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return {node.value}
     if isinstance(node, ast.JoinedStr):
-        return {"".join(str(part.value) if isinstance(part, ast.Constant) else f"<{ast.unparse(part)}>" for part in node.values)}
+        parts = (part.value for part in node.values if isinstance(part, ast.Constant | ast.FormattedValue))
+        return {"".join(f"<{ast.unparse(part)}>" if isinstance(part, ast.expr) else str(part) for part in parts)}
     return texts(node.body) | texts(node.orelse) if isinstance(node, ast.IfExp) else set()
 
 
