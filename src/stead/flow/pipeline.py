@@ -92,8 +92,6 @@ class Road:
         await ledger.commit([record.agent_started(__version__, self.stamp(now), boot_id=self.place.host.boot_id)])
         for moved in await self.place.hands.recover(live):
             self.learn(moved)
-        for driver in self.plugged.drivers.values():
-            await driver.tick(now)
 
     async def restore_leases(self) -> None:
         """Put back everything that only a lease holds: the agent is not there to renew it."""
