@@ -15,6 +15,8 @@ from stead.model.observe import MetricSpec, Now, Reading, Sample
 from stead.probes.reading import Rates, Source, SystemProbe, unknown, why
 from stead.protocols import Host
 
+ANSWERS: Final = "infra.disk_answers"
+HANGS: Final = "the file system does not answer"
 NEVER_HOURS: Final = 8760.0  # a year: not filling, or so slowly that it is no answer
 _HISTORY_MS: Final = 3_600_000
 _LEAST_HISTORY_MS: Final = 600_000
@@ -127,6 +129,7 @@ class DiskSpace(SystemProbe):
             "min",
         ),
         MetricSpec("disk.available_bytes", "bytes", "Space that ordinary users can still have", "min"),
+        MetricSpec(ANSWERS, "bool", "1 when a file system says its sizes, 0 when it hangs", "min"),
     )
 
     def __init__(self) -> None:
@@ -172,12 +175,13 @@ class DiskSpace(SystemProbe):
                 patience_s = 0.0  # the others had the same time
         answers = dict(answers)  # a thread that answers from here on answers in vain
         self._hung = {path: thread for path, thread in self._hung.items() if thread.is_alive()}
-        return {mount.path: answers.get(mount.path, "the file system does not answer") for mount in mounts}
+        return {mount.path: answers.get(mount.path, HANGS) for mount in mounts}
 
     def _samples(self, path: str, space: Space | str, now: Now) -> list[Sample]:
         subject = f"mount:{path}"
         if isinstance(space, str):
-            return [Sample(metric.id, subject, None, space) for metric in self.metrics]
+            unknown_ones = [Sample(metric.id, subject, None, space) for metric in self.metrics if metric.id != ANSWERS]
+            return [*unknown_ones, Sample(ANSWERS, subject, 0.0) if space == HANGS else Sample(ANSWERS, subject, None, space)]
         history = self._history.setdefault(path, deque())
         if not history or now.mono_ms - history[-1][0] >= _POINT_MS:
             history.append((now.mono_ms, space.used))
@@ -198,6 +202,7 @@ class DiskSpace(SystemProbe):
             ),
             Sample("infra.disk_time_to_full", subject, hours, "" if hours is not None else "less than ten minutes of history"),
             Sample("disk.available_bytes", subject, float(space.available)),
+            Sample(ANSWERS, subject, 1.0),
         ]
 
 
