@@ -20,6 +20,7 @@ from stead.protocols import Host
 
 HOT_CORES: Final = 0.05
 FOLLOW_MS: Final = 600_000
+TOP_MS: Final = 3_000  # how often the list of the busiest is put together: as often as top(1) does
 QUIET: Final = 0.02  # seconds of waiting a second below which nobody contends
 _MOST_FOLLOWED: Final = 20
 _TOP: Final = 10
@@ -57,6 +58,7 @@ class Processes(SystemProbe):
         self._elsewhere = Elsewhere()
         self._rates = Rates()
         self._followed: dict[str, tuple[Task, int]] = {}  # subject → the process, and when it was last hot
+        self._top_due_ms = 0
 
     def read_linux(self, host: Host, now: Now) -> Reading:
         """Make a pass over the table."""
@@ -78,7 +80,14 @@ class Processes(SystemProbe):
             delay, reason = delays[subject]
             samples.append(Sample("infra.others_run_delay", subject, delay, reason))
             facts.append(Fact("process", subject, self._details.words(host, task, now)))
-        return Reading(tuple(samples), tuple(facts), self._top(host, now, running))
+        return Reading(tuple(samples), tuple(facts), self._top(host, now, running) if self._is_due(now) else None)
+
+    def _is_due(self, now: Now) -> bool:
+        if now.mono_ms < self._top_due_ms:
+            return False
+        if self._table.elapsed_ms:  # before that there are no rates to show
+            self._top_due_ms = now.mono_ms + TOP_MS
+        return True
 
     def read_psutil(self, host: Host, now: Now) -> Reading:
         """Read everything of every process through psutil."""
