@@ -6,21 +6,31 @@ workload, or an actuator. The answer names the ledger entry behind each link.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from stead.model.change import Run, Step
+from stead.agent.entry_words import step_words, words_of
+from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.find import Finding
 from stead.model.messages import Explanation, Link, Which
 from stead.model.record import StoredEntry
 
 SCAN_LIMIT: Final = 500
-STATIONS: Final = {"finding": "find", "proposal": "propose", "decision": "decide", "governance": "decide", "approval": "decide"}
-STATIONS_LATER: Final = {"attempt": "act", "receipt": "act", "run": "act", "conflict": "act", "verdict": "verify"}
+MOST: Final = 5  # runs, and findings, told of a thing that has had many
+STATIONS: Final = {
+    **dict.fromkeys(("proposal",), "propose"),
+    **dict.fromkeys(("decision", "governance", "approval"), "decide"),
+    **dict.fromkeys(("attempt", "receipt", "conflict"), "act"),
+    "verdict": "verify",
+}
+RUN_STATIONS: Final = {
+    **dict.fromkeys(("advised", "waiting", "approved", "refused", "denied", "expired"), "decide"),
+    **dict.fromkeys(("verifying", "held", "kept"), "verify"),
+}
 
 
 class Evidence(Protocol):
@@ -38,61 +48,82 @@ class Evidence(Protocol):
     def entries(self, limit: int, subject: str = "") -> Sequence[StoredEntry]:
         """Entries, newest first."""
 
+    def bulk(self, entry_id: str) -> bytes | None:
+        """What is kept beside an entry's leaf."""
+
+    def holds(self) -> Sequence[Hold]:
+        """What people keep off."""
+
 
 def explain(thing: str, evidence: Evidence) -> Explanation:
-    """Everything that is recorded about a thing, in order of time."""
-    runs = _runs(thing, evidence)
-    findings = _findings(thing, evidence, runs)
+    """Everything that is recorded about a thing, in order of time; of one that has had much, the newest."""
+    findings = [one for one in _all_findings(evidence) if _concerns(thing, one)]
+    runs = _runs(thing, evidence, {one.id for one in findings})
+    answered = {run.proposal.finding_id for run in runs}
+    findings = [one for one in _all_findings(evidence) if one.id in answered or one in findings]
     if not runs and not findings:
         raise SteadError(
-            f"nothing recorded about {thing!r}",
+            f"no finding, proposal or change is recorded about {thing!r}",
             "ledger",
-            "try an id from `stead findings` or `stead runs`",
+            "give an id from `stead findings` or `stead runs`, a metric, a playbook, or a process as pid:4711",
             code="why.unknown",
             exit_code=EXIT_FAILURE,
         )
+    left = f" (the newest of {max(len(runs), len(findings))})" if max(len(runs), len(findings)) > MOST else ""
+    runs, findings = runs[:MOST], sorted(findings, key=lambda one: one.opened_ms, reverse=True)[:MOST]
+    holds = [hold for hold in evidence.holds() if any(_holds_off(hold, run) for run in runs)]
     links = [link for finding in findings for link in _finding_links(finding)]
-    for run in runs:
-        links += _entry_links(run, evidence)
+    links += [link for run in runs for link in _entry_links(run, evidence)]
+    links += [_hold_link(hold) for hold in holds]
     links.sort(key=lambda link: link.at_ms)
-    return Explanation(thing, summary(findings, runs), tuple(links))
+    return Explanation(thing, summary(findings, runs, holds) + left, tuple(links))
 
 
-def _runs(thing: str, evidence: Evidence) -> list[Run]:
-    if len(thing) >= 4 and (run := evidence.run(thing)) is not None:
+def _all_findings(evidence: Evidence) -> list[Finding]:
+    found = {one.id: one for one in (*evidence.findings(True, SCAN_LIMIT), *evidence.findings(False, SCAN_LIMIT))}
+    return list(found.values())
+
+
+def _runs(thing: str, evidence: Evidence, findings: set[str]) -> list[Run]:
+    """Newest first. A few digits are a process, not a part of an id."""
+    if (len(thing) >= 8 or not thing.isdigit()) and len(thing) >= 4 and (run := evidence.run(thing)) is not None:
         return [run]
-    return [run for run in evidence.runs("all", SCAN_LIMIT) if _about(thing, run)]
+    return [run for run in evidence.runs("all", SCAN_LIMIT) if run.proposal.finding_id in findings or _about(thing, run)]
 
 
 def _about(thing: str, run: Run) -> bool:
     proposal = run.proposal
-    if thing in (proposal.playbook, proposal.finding_id):
+    if thing == proposal.playbook:
         return True
-    for step in proposal.steps:
-        if thing in (step.actuator, str(step.target), step.target.name):
-            return True
+    if any(thing in (step.actuator, str(step.target), step.target.name) for step in proposal.steps):
+        return True
     return thing in proposal.labels.values()
 
 
-def _findings(thing: str, evidence: Evidence, runs: Sequence[Run]) -> list[Finding]:
-    wanted = {run.proposal.finding_id for run in runs}
-    known = {f.id: f for f in (*evidence.findings(True, SCAN_LIMIT), *evidence.findings(False, SCAN_LIMIT))}
-    return [f for f in known.values() if f.id in wanted or _concerns(thing, f)]
-
-
 def _concerns(thing: str, finding: Finding) -> bool:
-    name = finding.subject.split(":", 1)[-1].split("@", 1)[0]
-    exact = (finding.metric, finding.subject, name, f"{finding.subject.split(':', 1)[0]}:{name}")
+    named = plain(finding.subject)
+    exact = (finding.metric, finding.subject, named, named.split(":", 1)[-1])
     return thing in exact or (len(thing) >= 8 and finding.id.startswith(thing)) or thing in finding.labels.values()
+
+
+def _holds_off(hold: Hold, run: Run) -> bool:
+    return hold.playbook == run.proposal.playbook and any(hold.target == step.target.key for step in run.proposal.steps)
 
 
 def _finding_links(finding: Finding) -> list[Link]:
     links = []
     if finding.evidence:
-        first, last = finding.evidence[0], finding.evidence[-1]
-        values = f"{_number(first[1])} … {_number(last[1])} {finding.unit}"
-        words = f"{finding.metric} of {finding.subject}: {values}, past {_number(finding.threshold)}"
-        links.append(Link(finding.since_ms, "observe", words))
+        values = [value for _, value in finding.evidence]
+        least, most = _number(min(values)), f"{_number(max(values))} {finding.unit}".rstrip()
+        limit = "" if finding.threshold is None else f", past the limit of {_number(finding.threshold)}"
+        what = f"{finding.metric} of {plain(finding.subject)}"
+        links.append(
+            Link(
+                finding.since_ms,
+                "observe",
+                f"{what} read {most if least == _number(max(values)) else f'{least} to {most}'}{limit}",
+            )
+        )
     links.append(Link(finding.opened_ms, "find", f"{finding.title} ({finding.band})", finding.id))
     if finding.cleared_ms is not None:
         links.append(Link(finding.cleared_ms, "find", f"cleared: {finding.title}", finding.id))
@@ -101,56 +132,73 @@ def _finding_links(finding: Finding) -> list[Link]:
 
 def _entry_links(run: Run, evidence: Evidence) -> list[Link]:
     found = [entry for entry in evidence.entries(SCAN_LIMIT, run.id) if not entry.type.startswith("finding.")]
-    return [Link(e.ts_ms, _station(e.type), words_of(e, run), e.id) for e in sorted(found, key=lambda e: e.seq)]
+    ordered = sorted(found, key=lambda entry: entry.seq)
+    told = [(one, words_of(one, run, _told(one, evidence))) for one in ordered]
+    return [Link(one.ts_ms, _station(one.type), words, one.id) for one, words in told if words]
+
+
+def _told(entry: StoredEntry, evidence: Evidence) -> object:
+    """The reason or error text beside an entry's leaf; None when there is none, or it was erased."""
+    data = evidence.bulk(entry.id)
+    with contextlib.suppress(msgspec.DecodeError):
+        return None if data is None else msgspec.json.decode(data)
+    return None
+
+
+def _hold_link(hold: Hold) -> Link:
+    until = "until the finding clears, or " if hold.finding_id else "until "
+    target = hold.target.partition("@")[0]
+    words = f"{hold.by.id} keeps {hold.playbook} off {target} {until}`stead lift {hold.playbook} {target}`"
+    return Link(hold.at_ms, "decide", words)
 
 
 def _station(entry_type: str) -> str:
-    kind = entry_type.split(".", 1)[0]
-    return STATIONS.get(kind) or STATIONS_LATER.get(kind) or "record"
+    kind, _, state = entry_type.partition(".")
+    if kind == "run":
+        return RUN_STATIONS.get(state, "act")
+    return STATIONS.get(kind, "record")
 
 
-def words_of(entry: StoredEntry, run: Run) -> str:
-    """One entry in words."""
-    kind = entry.type
-    body: dict[str, Any] = msgspec.json.decode(entry.leaf).get("body", {})
-    if kind == "proposal.made":
-        return f"{run.proposal.playbook}: {run.proposal.title}; " + "; ".join(diff_words(step) for step in run.proposal.steps)
-    if kind == "decision.made" and run.decision is not None:
-        return f"{run.decision.answer}: " + "; ".join(run.decision.reasons or run.decision.rules)
-    if kind == "verdict.made" and run.verdict is not None:
-        return f"{run.verdict.result}: {run.verdict.reason}"
-    said = ", ".join(
-        f"{key} {_short(value)}" for key, value in body.items() if isinstance(value, str | int | float) and not key.endswith("id")
-    )
-    return f"{kind.replace('.', ' ')}{': ' + said if said else ''}"
-
-
-def diff_words(step: Step) -> str:
-    """A step's change: "priority of process:4711: nice 0 → 19"."""
-    changes = ", ".join(f"{key} {_short(before)} → {_short(want)}" for key, (before, want) in step.diff.items())
-    return f"{step.actuator} of {step.target}: {changes or 'no change'}"
-
-
-def summary(findings: Sequence[Finding], runs: Sequence[Run]) -> str:
+def summary(findings: Sequence[Finding], runs: Sequence[Run], holds: Sequence[Hold] = ()) -> str:
     """The newest state in one sentence."""
     if runs:
-        run = max(runs, key=lambda r: r.updated_ms)
-        what = "; ".join(diff_words(step) for step in run.proposal.steps) or run.proposal.impossible
-        return f"{run.proposal.playbook} is {run.state}: {run.reason or what}"
-    finding = max(findings, key=lambda f: f.updated_ms)
-    state = "open" if finding.open else f"cleared {clock(finding.cleared_ms or 0)}"
+        run = max(runs, key=lambda one: one.updated_ms)
+        finding = next((one for one in findings if one.id == run.proposal.finding_id), None)
+        about = f"{finding.title}: " if finding else ""
+        held_off = "; it is kept off by a person" if any(_holds_off(hold, run) for hold in holds) else ""
+        return f"{about}{_state_words(run)}{held_off}"
+    finding = max(findings, key=lambda one: one.updated_ms)
+    state = "still so" if finding.open else "cleared"
     return f"{finding.title} ({state}); nothing has been proposed for it"
 
 
-def clock(at_ms: int) -> str:
-    """A time for reading."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S UTC")
+def _state_words(run: Run) -> str:
+    """A run in a few words: what it would do, does or did."""
+    playbook, proposal = run.proposal.playbook, run.proposal
+    what = "; ".join(step_words(step) for step in proposal.steps)
+    if run.state == "advised" and run.decision is not None:
+        would = {"allow": "would act", "ask": "would ask", "deny": "would refuse"}[run.decision.would or "deny"]
+        return f"{playbook} {would}; in mode {run.decision.mode} nothing was changed"
+    if proposal.impossible:
+        return f"{playbook} is {run.state}: {proposal.impossible}"
+    words = {
+        "waiting": f"{playbook} waits for approval of {what}",
+        "verifying": f"{playbook} wrote {what}, and watches whether it helps",
+        "held": f"{playbook} is in force: {run.reason or what}",
+        "kept": f"{playbook} was done and stays: {run.reason or what}",
+    }
+    return words.get(run.state, f"{playbook} is {run.state.replace('_', ' ')}" + (f": {_reason(run)}" if _reason(run) else ""))
 
 
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+def _reason(run: Run) -> str:
+    """Why it is so; that a person asked for an undo is said as such."""
+    return "a person asked for it to be put back" if run.undo_reason == "person" else run.reason
 
 
-def _short(value: object) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def plain(subject: str) -> str:
+    """A subject for reading: a process without the tick at which it started."""
+    return subject.partition("@")[0] if subject.startswith("process:") else subject
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -205,6 +205,17 @@ class Run(msgspec.Struct, frozen=True):
         return self.state in FINAL
 
 
+UNDO_WORDS: dict[str, str] = {  # `undo_reason` for reading
+    "person": "a person asked for it",
+    "no_help": "it did not help",
+    "not_held": "it did not hold",
+    "lease": "its lease ended",
+    "cancel": "it was cancelled",
+    "paused": "stead was paused",
+    "partial failure": "a step failed",
+}
+
+
 class Hold(msgspec.Struct, frozen=True):
     """A person undid a playbook on a target: it stays off until the finding clears or a person lifts the hold."""
 
