@@ -272,3 +272,23 @@ def test_views_show_every_series_as_it_is() -> None:
     )
     assert (load.value, load.band, load.unit, load.reason, load.catalogued) == (None, "unknown", "count", "no file", False)
     assert [view.metric for view in target.views(lambda metric, subject: metric == "infra.load")] == ["infra.load"]
+
+
+@pytest.mark.parametrize("metric", ["api.latency", "infra.threads"])
+def test_a_process_that_ended_is_not_shown_for_long(metric: str) -> None:
+    target = series(entry())
+    beside = sample(1.0, "infra.load")
+    for second in range(10):
+        target.add([sample(2.0, metric, HOG), beside] if second < 3 else [beside], at(second))
+        target.observations(at(second))
+        shown = {view.subject for view in target.views()}
+        assert (HOG in shown) == (second <= 7), second
+
+
+def test_a_value_that_is_seldom_read_is_shown_all_the_time() -> None:
+    target = series(entry("infra.disk_usage", recommended_interval_seconds=60.0))
+    for second in range(300):
+        slow = [sample(40.0, "infra.disk_usage", "mount:/")] if second % 60 == 0 else []
+        target.add([*slow, sample(1.0, "infra.load")], at(second))
+        target.observations(at(second))
+        assert "mount:/" in {view.subject for view in target.views()}, second

@@ -44,11 +44,13 @@ class Series:
         self._labels: dict[str, tuple[str, dict[str, str]]] = {}  # subject → what its fact said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
         self._closing: list[MetricsSnapshot] = []  # of subjects that vanished in this window
+        self._heard_ms = 0  # the newest tick's monotonic time
         self._window_ms: int | None = None  # when the present window began, Unix
 
     def add(self, samples: Iterable[Sample], now: Now) -> None:
         """Take in one tick's samples. A value that is not a finite number becomes unknown."""
         tracks, mono_ms, unix_ms = self._tracks, now.mono_ms, now.unix_ms
+        self._heard_ms = mono_ms
         if self._window_ms is None:
             self._window_ms = unix_ms
         for sample in samples:
@@ -95,8 +97,9 @@ class Series:
         return track.last.value if track else None
 
     def views(self, keep: Callable[[str, str], bool] = lambda metric, subject: True) -> list[MetricView]:
-        """Every series as it is now, or those (metric, subject) that `keep` chooses."""
-        return [track.view() for key, track in self._tracks.items() if keep(*key)]
+        """Every series as it is now, or those (metric, subject) that `keep` chooses. Subjects that are silent are left out."""
+        heard_ms = self._heard_ms
+        return [track.view() for key, track in self._tracks.items() if keep(*key) and not track.silent(heard_ms)]
 
     def watch(self, metric: str, subject: str) -> None:
         """Keep this series at full rate for 15 minutes from now on, for `mean`."""

@@ -74,6 +74,11 @@ class Track:
         """Has it vanished?"""
         return mono_ms - self.seen_ms > self.patience_ms
 
+    def silent(self, mono_ms: int) -> bool:
+        """Has it missed its turn? Then it is not shown, though it is dropped only once its patience is over."""
+        first = LEAST_PATIENCE_MS if self.subject.startswith(PROCESS) else self.patience_ms
+        return mono_ms - self.seen_ms > max(2.5 * self.spacing_ms or first, LEAST_PATIENCE_MS)
+
     def remember(self, keep_ms: int) -> None:
         """Keep its values at full rate from now on."""
         self.kept = True
