@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from stead import plugins
 from stead.model.errors import EXIT_FAILURE, EXIT_USAGE
 from tests.cli.conftest import Call
 
@@ -41,3 +45,39 @@ def test_a_wrong_catalogue_is_named(call: Call, tmp_path: Path) -> None:
     result = call("catalog", "validate", str(tmp_path))
     assert result.exit_code == EXIT_FAILURE
     assert "furlongs" in result.stdout and "metrics.yaml" in result.stdout
+
+
+class Valve:
+    """Another people's actuator, as the catalogue sees it."""
+
+    name = "valve"
+
+    class state(msgspec.Struct):  # noqa: N801 - the protocol's name
+        """What can be set."""
+
+        opening: int | None = None
+
+
+OVERLAY = """playbooks:
+  - playbook_id: open-valve
+    title: Open the valve
+    risk: low
+    tier: 1
+    answers: [infra.cpu_utilization]
+    settings: [{actuator: valve, target: "valve:main", state: {FIELD: 5}}]
+    predict: {metric: infra.cpu_utilization, direction: down, at_least: 0.2}
+"""
+
+
+def test_the_fields_of_other_peoples_actuators_are_known(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda group, **offered: plugins.Loaded({"valve": Valve()}, {}))
+    file = tmp_path / "valve.yaml"
+    file.write_text(OVERLAY.replace("FIELD", "opening"))
+    assert call("catalog", "validate", str(file)).exit_code == 0
+    file.write_text(OVERLAY.replace("FIELD", "openning"))
+    wrong = call("catalog", "validate", str(file))
+    assert wrong.exit_code == EXIT_FAILURE and "openning" in wrong.stdout and "opening" in wrong.stdout
+    monkeypatch.setattr(plugins, "load", whole)
+    file.write_text(OVERLAY.replace("FIELD", "opening"))
+    assert "valve" in call("catalog", "validate", str(file)).stdout, "an actuator that is not installed is wrong"

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from stead.cli.follow import Follower
-from stead.model.change import Verdict
+from stead.model.change import Run, Step, Target, Verdict
 from stead.model.messages import Event
-from stead.model.policy import Autonomy
+from stead.model.policy import Actor, Autonomy
 from tests.cli.fake_agent import T0, decision, finding, run, status
 
 
@@ -58,7 +58,7 @@ def test_the_whole_road_of_one_run() -> None:
         (run("acting"), "writing"),
         (run("verifying"), "watching whether it helps"),
         (run("held", verdict=helped), "helped (1.5 → 0.6): run delay fell"),
-        (run("undoing", undo_reason="person"), "putting it back: person"),
+        (run("undoing", undo_reason="person"), "putting it back: a person asked for it"),
         (run("undone"), "put back"),
     ]
     for state, words in steps:
@@ -85,3 +85,35 @@ def test_a_process_cannot_write_to_the_terminal_through_its_name() -> None:
     follower = Follower()
     shown = follower.lines(Event("x", "s", T0, 1, finding=evil)) + follower.lines(Event("x", "s", T0, 1, run=run("advised")))
     assert not any(code in line for line in shown for code in ("\x1b]0", "\x1b[2J", "\x07"))
+
+
+def test_whom_else_a_change_touches_is_said_with_the_dry_run() -> None:
+    one = run("advised")
+    step = msgspec.structs.replace(one.proposal.steps[0], note="applies to the whole session of bash")
+    noted = msgspec.structs.replace(one, proposal=msgspec.structs.replace(one.proposal, steps=(step,)))
+    assert "note: applies to the whole session of bash" in said(Follower(), run=noted)
+
+
+def own(state: str, by: Actor) -> Run:
+    """A run about stead's own mode."""
+    one = run(state)
+    step = Step("autonomy", Target("autonomy", "host"), {"mode": "advise"}, {"mode": "act"}, "exact")
+    changed = {"title": "uid:0 sets mode act", "steps": (step,), "requester": by, "finding_id": None, "labels": {}}
+    return msgspec.structs.replace(one, proposal=msgspec.structs.replace(one.proposal, **changed))
+
+
+def test_a_persons_own_order_is_one_line() -> None:
+    follower, person = Follower(), Actor("user", "uid:0")
+    assert [said(follower, run=own(state, person)) for state in ("approved", "acting", "verifying")] == ["", "", ""]
+    text = said(follower, run=own("kept", person))
+    assert text.endswith("mode      uid:0 sets mode act") and "\n" not in text
+    assert "stead approve 0199c7a0-1111" in said(Follower(), run=own("waiting", person))
+    refused = msgspec.structs.replace(own("refused", person), reason="two people are needed")
+    assert "refused: two people are needed" in said(Follower(), run=refused)
+
+
+def test_a_lowered_autonomy_is_not_offered_to_undo() -> None:
+    follower = Follower()
+    said(follower, run=own("verifying", Actor("agent", "stead")))
+    text = said(follower, run=own("kept", Actor("agent", "stead")))
+    assert "`stead mode` sets it" in text and "stead undo" not in text

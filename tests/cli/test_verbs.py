@@ -27,7 +27,7 @@ from tests.cli.fake_agent import DONE_ID, OTHER_ID, RUN_ID, FakeAgent, done_run,
 ASKING = (  # verbs that ask the agent, and what their table must show
     (("status",), "mode"),
     (("top", "--once"), "4711"),
-    (("metrics",), "unknown (hung for 9 s)"),
+    (("metrics",), "unknown  hung for 9 s"),
     (("metrics", "infra.cpu_utilization", "--since", "1h"), "max 40 %"),
     (("findings",), "sh (pid 4711) has used 1.0 cores"),
     (("why", "pid:4711"), "crossed 0.9 cores"),

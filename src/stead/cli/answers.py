@@ -8,7 +8,7 @@ import time
 import click
 
 from stead.cli.changes import find_run, now_of
-from stead.cli.plan import MEANINGS, run_lines, target_of
+from stead.cli.plan import MEANINGS, reason_of, run_lines, target_of, undo_words
 from stead.cli.table import printable
 from stead.cli.verb import Session, colour, examples, options
 from stead.cli.words import plural
@@ -155,7 +155,8 @@ def _wait(session: Session, run: Run, timeout_s: float) -> Run:
 
 def _outcome(run: Run) -> str:
     """What became of it, in one line."""
-    reason = f": {printable(run.reason)}" if run.reason else ""
+    why = undo_words(run) if run.state in ("undoing", "undone") else reason_of(run)
+    reason = f": {printable(why)}" if why else ""
     words = MEANINGS.get(run.state, "")
     missing = (run.decision.approvals_needed if run.decision else 1) - len(run.approvals)
     if run.state == "waiting" and missing > 0:

@@ -105,5 +105,14 @@ def lift(session: Session, playbook: str, target: str) -> None:
 
 def hold_lines(found: tuple[Hold, ...]) -> list[str]:
     """One row a hold."""
-    rows = [(one.playbook, one.target, actor(one.by), moment(one.at_ms), one.finding_id or "until lifted") for one in found]
-    return table(("PLAYBOOK", "TARGET", "BY", "SINCE", "UNTIL FINDING CLEARS"), rows, none="no holds")
+    rows = [
+        (
+            one.playbook,
+            one.target.partition("@")[0],
+            actor(one.by),
+            moment(one.at_ms),
+            f"finding {one.finding_id[:13]} clears, or `stead lift`" if one.finding_id else "`stead lift`",
+        )
+        for one in found
+    ]
+    return table(("PLAYBOOK", "TARGET", "BY", "SINCE", "UNTIL"), rows, none="no holds")

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 import click
 
-from stead.cli.plan import MEANINGS, STATE_STYLES, answer_of, expiry, rule_of, run_lines, target_of, verdict
+from stead.cli.plan import (
+    MEANINGS,
+    STATE_STYLES,
+    answer_of,
+    expiry,
+    reason_of,
+    rule_of,
+    run_lines,
+    target_of,
+    undo_words,
+    verdict,
+)
 from stead.cli.table import Cell, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, short_ids
@@ -92,6 +103,13 @@ def proposal_lines(found: Sequence[Run], now_ms: int) -> list[str]:
     return table(("ID", "PLAYBOOK", "TARGET", "DECISION", "STATE", "EXPIRES", "RULE"), rows, none="nothing is proposed")
 
 
+def outcome(run: Run) -> str:
+    """What came of it, in a few words."""
+    if run.state in ("undoing", "undone") and run.undo_reason:
+        return f"{MEANINGS[run.state]}: {undo_words(run)}"
+    return verdict(run) if run.verdict else reason_of(run) or MEANINGS.get(run.state, "")
+
+
 def runs_lines(found: Sequence[Run], now_ms: int) -> list[str]:
     """One row a run."""
     short = short_ids(run.id for run in found)
@@ -102,7 +120,7 @@ def runs_lines(found: Sequence[Run], now_ms: int) -> list[str]:
             target_of(run.proposal),
             (run.state, STATE_STYLES.get(run.state, "")),
             ago(run.acted_ms or run.proposal.created_ms, now_ms),
-            verdict(run) if run.verdict else run.reason or MEANINGS.get(run.state, ""),
+            outcome(run),
         ]
         for run in found
     ]

@@ -49,7 +49,8 @@ def validate(session: Session, directory: str | None) -> int:
     """Check metrics.yaml, playbooks.yaml and policy.yaml of DIR: keys, units, bands, ids, references."""
     from stead.catalog import validate as problems_of
 
-    return _report(session, checked_of((directory or _shipped(),), problems_of(directory or _shipped())), EXIT_FAILURE)
+    chosen = directory or _shipped()
+    return _report(session, checked_of((chosen,), problems_of(chosen, states=actuator_states())), EXIT_FAILURE)
 
 
 @click.group(epilog=CONFIG)
@@ -88,6 +89,16 @@ def checked_lines(found: Checked) -> list[str]:
     what = ", ".join(found.checked) or "the defaults (no file, nothing in the environment)"
     wrong = sum(one.exit_code != EXIT_OK for one in found.problems)
     return [*lines, f"{what}: {'right' if found.ok else f'{wrong} wrong'}"]
+
+
+def actuator_states() -> dict[str, tuple[str, ...]]:
+    """What each installed actuator can be asked to set: also those of other people's packages."""
+    from stead.catalog.checks import BUILT_IN_STATES
+    from stead.host import LocalHost
+    from stead.plugins import load
+
+    loaded = load("stead.actuators", host=LocalHost(), drivers={}, autonomy=None).plugins
+    return {name: one.state.__struct_fields__ for name, one in loaded.items() if name not in BUILT_IN_STATES}
 
 
 def _shipped() -> str:

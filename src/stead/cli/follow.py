@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stead.cli.plan import diff_lines, prediction, target_of, verdict
+from stead.cli.plan import MEANINGS, diff_lines, prediction, reason_of, target_of, undo_words, verdict
 from stead.cli.table import printable, styled
 from stead.cli.words import clock, number, short_ids
 from stead.model.change import Run
@@ -56,6 +56,8 @@ class Follower:
         before, self._runs[one.id] = self._runs.get(one.id), one.state
         if before == one.state:
             return []
+        if one.proposal.requester.kind == "user" and all(step.actuator == "autonomy" for step in one.proposal.steps):
+            return _order_lines(one, one.updated_ms or at_ms)
         lines = [] if before is not None else self._proposed(one)
         return [*lines, *_state_lines(one, one.updated_ms or at_ms)]
 
@@ -83,6 +85,8 @@ class Follower:
             undo = f"undo {step.undo}" + (f": {step.undo_reason}" if step.undo_reason else "")
             lines.append(f"{INDENT}dry run   {step.actuator} ({printable(undo)})")
             lines += [f"{INDENT}        {line}" for line in diff_lines(step)]
+            if step.note:
+                lines.append(f"{INDENT}          note: {printable(step.note)}")
         if proposal.impossible:
             lines.append(f"{INDENT}          {printable(proposal.impossible)}")
         if proposal.prediction is not None:
@@ -107,19 +111,31 @@ def _state_lines(run: Run, at_ms: int) -> list[str]:
         return [f"{INDENT}nothing was changed: `stead mode act` lets it act"]
     if run.state == "waiting":
         return [f"{INDENT}waits for approval: `stead approve {short}` or `stead deny {short}`"]
+    own = any(step.actuator == "autonomy" for step in run.proposal.steps)
+    back = "`stead mode` sets it" if own else f"`stead undo {short}` puts it back"
     words = {
         "acting": f"{name}: writing",
         "verifying": f"{name}: written and read back; watching whether it helps",
-        "held": f"{name}: {verdict(run)}; in force under its lease (`stead undo {short}` puts it back)",
-        "kept": f"{name}: {verdict(run)}; kept (`stead undo {short}` puts it back)",
-        "undoing": f"{name}: putting it back: {run.undo_reason or run.reason}",
+        "held": f"{name}: {verdict(run)}; in force under its lease ({back})",
+        "kept": f"{name}: {verdict(run)}; kept ({back})",
+        "undoing": f"{name}: putting it back: {undo_words(run) or run.reason}",
         "undone": f"{name}: put back, read back and recorded",
         "undo_failed": f"{name}: could not be put back; needs a person: {run.reason}",
     }
     station = {"verifying": "acted", "held": "verified", "kept": "verified", "undo_failed": "undo", "acting": "act"}.get(
         run.state, run.state
     )
-    return [_line(at_ms, station, words.get(run.state, f"{name}: {run.reason or run.state}"))]
+    return [_line(at_ms, station, words.get(run.state, f"{name}: {reason_of(run) or MEANINGS.get(run.state, run.state)}"))]
+
+
+def _order_lines(run: Run, at_ms: int) -> list[str]:
+    """A person's own order about mode, ceiling, lock or pause: what came of it, without the stations between."""
+    title, short = run.proposal.title, short_ids([run.id])[run.id]
+    if run.state == "kept":
+        return [_line(at_ms, "mode", title)]
+    if run.state == "waiting":
+        return [_line(at_ms, "mode", f"{title}: waits for another person: `stead approve {short}`")]
+    return [_line(at_ms, "mode", f"{title}: {run.state}: {run.reason}")] if run.final else []
 
 
 def _process(finding: Finding) -> str:

@@ -10,7 +10,7 @@ import click
 
 from stead.cli.table import Cell, table
 from stead.cli.verb import Session, examples, options
-from stead.cli.words import duration, moment, number, seconds_of, sparkline
+from stead.cli.words import duration, moment, number, plain, seconds_of, sparkline
 from stead.model.errors import SteadError
 from stead.model.messages import GetMetrics, GetStatus, MetricList, MetricView, QuerySeries, SeriesAnswer, Status
 
@@ -49,7 +49,7 @@ def _chosen(answer: MetricList, metric: str | None, subject: str | None) -> list
         raise _no_metric(answer, metric)
     if subject is None:
         return views
-    views = [view for view in views if fnmatchcase(view.subject, subject)]
+    views = [view for view in views if fnmatchcase(view.subject, subject) or fnmatchcase(plain(view.subject), subject)]
     if not views:
         raise SteadError(f"no value of subject {subject!r}", "", "`stead metrics` lists what there is", code="metrics.no-subject")
     return views
@@ -68,10 +68,16 @@ def _no_metric(answer: MetricList, metric: str) -> SteadError:
 def metric_lines(answer: MetricList) -> list[str]:
     """One row a metric and subject; then what can't be measured yet."""
     rows: list[list[Cell]] = [
-        [view.metric, view.subject, number(view.value, view.unit, view.reason), (view.band if view.catalogued else "", view.band)]
-        for view in answer.metrics
+        [
+            view.metric,
+            plain(view.subject),
+            number(view.value, view.unit),
+            (view.band if view.catalogued or view.value is None else "", view.band),
+            view.reason if view.value is None else "",
+        ]
+        for view in sorted(answer.metrics, key=lambda one: (not one.catalogued, one.metric, one.subject))
     ]
-    lines = table(("METRIC", "SUBJECT", "VALUE", "BAND"), rows, right=frozenset({2}), none="no value yet")
+    lines = table(("METRIC", "SUBJECT", "VALUE", "BAND", "WHY"), rows, right=frozenset({2}), none="no value yet")
     if answer.unsupported:
         lines += ["", "not measured here"]
         lines += table(("METRIC", "WHY"), sorted((name, why) for name, why in answer.unsupported.items()))
@@ -91,7 +97,7 @@ def series_lines(series: Sequence[SeriesAnswer], span_s: float, found: int) -> l
         known = [value for value in one.avg if value is not None]
         lows = [value for value in (one.min or one.avg) if value is not None]
         highs = [value for value in (one.max or one.avg) if value is not None]
-        lines.append(f"{one.metric} of {one.subject}, the last {duration(span_s)} ({one.source} values)")
+        lines.append(f"{one.metric} of {plain(one.subject)}, the last {duration(span_s)} ({one.source} values)")
         if not known:
             lines.append("  no value in this time")
             continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from stead.cli.table import Cell, pairs, printable, styled
-from stead.cli.words import duration, moment, number, plural
-from stead.model.change import Prediction, Proposal, Receipt, Run, Step
+from stead.cli.words import duration, moment, number, plain, plural
+from stead.model.change import UNDO_WORDS, Prediction, Proposal, Receipt, Run, Step
 from stead.model.policy import Actor, Decision
 
 STATE_STYLES: Final[dict[str, str]] = {
@@ -50,7 +50,7 @@ def run_lines(run: Run, now_ms: int) -> list[str]:
 def _facts(run: Run, now_ms: int) -> list[tuple[str, Cell]]:
     """The rows of the head."""
     proposal = run.proposal
-    meaning = MEANINGS["advised"] if run.state == "advised" else run.reason or MEANINGS.get(run.state, "")
+    meaning = reason_of(run) or MEANINGS.get(run.state, "")
     rows: list[tuple[str, Cell]] = [
         ("id", run.id),
         ("state", (f"{run.state}: {meaning}".rstrip(": "), STATE_STYLES.get(run.state, ""))),
@@ -71,7 +71,7 @@ def _facts(run: Run, now_ms: int) -> list[tuple[str, Cell]]:
     if run.verdict is not None:
         rows.append(("verdict", verdict(run)))
     if run.undo_reason:
-        rows.append(("undone for", run.undo_reason))
+        rows.append(("put back as", undo_words(run)))
     return rows
 
 
@@ -80,6 +80,8 @@ def step_lines(step: Step, index: int = 0, receipt: Receipt | None = None) -> li
     undo = f"undo {step.undo}" + (f" ({step.undo_reason})" if step.undo_reason else "")
     lease = f", lease {duration(step.lease_s)}" if step.lease_s else ""
     lines = [f"step {index + 1}  {step.actuator} on {printable(str(step.target))}: {undo}{lease}", *diff_lines(step)]
+    if step.note:
+        lines.append(f"  note: {printable(step.note)}")
     if receipt is not None:
         error = f": {receipt.error}" if receipt.error else ""
         lines.append(f"  {receipt.direction} {receipt.outcome}{printable(error)}")
@@ -138,8 +140,11 @@ def answer_of(run: Run) -> str:
 def target_of(proposal: Proposal) -> str:
     """What it would change, with the process named where that is known."""
     names = dict.fromkeys(str(step.target) for step in proposal.steps)
-    words = ", ".join(printable(name) for name in names) or "nothing"
     process = proposal.labels.get("process") or proposal.labels.get("name")
+    if not names:
+        pid = proposal.labels.get("pid")
+        return printable(f"{process} (pid {pid})" if process and pid else process or "nothing")
+    words = ", ".join(printable(name) for name in names)
     return f"{words} ({printable(process)})" if process and process not in words else words
 
 
@@ -147,7 +152,7 @@ def prediction(one: Prediction) -> str:
     """What the change should do, as said before it is made."""
     move = f"{one.at_least:.0%}" if one.relative else f"{one.at_least:g}"
     base = f", from {number(one.baseline)}" if one.baseline is not None else ", from a baseline not known yet"
-    return f"{one.metric} of {one.subject} goes {one.direction} by {move} or more within {duration(one.within_s)}{base}"
+    return f"{one.metric} of {plain(one.subject)} goes {one.direction} by {move} or more within {duration(one.within_s)}{base}"
 
 
 def verdict(run: Run) -> str:
@@ -159,6 +164,17 @@ def verdict(run: Run) -> str:
     return f"{one.result.replace('_', ' ')}{moved}: {one.reason}"
 
 
+def undo_words(run: Run) -> str:
+    """What began the undo."""
+    return UNDO_WORDS.get(run.undo_reason, run.undo_reason)
+
+
+def reason_of(run: Run) -> str:
+    """Why it is in its state, where that says more than the state and what is shown beside it; else empty."""
+    told = ("; ".join(run.decision.reasons) if run.decision else "", run.verdict.reason if run.verdict else "")
+    return "" if run.reason in told or run.state in ("advised", "undoing", "undone") else run.reason
+
+
 def expiry(at_ms: int, now_ms: int) -> str:
     """When it lapses."""
     return f"in {duration((at_ms - now_ms) / 1000)}" if at_ms > now_ms else "expired"
@@ -166,7 +182,7 @@ def expiry(at_ms: int, now_ms: int) -> str:
 
 def actor(one: Actor) -> str:
     """Who."""
-    return one.id if one.kind == "user" else f"{one.kind} {one.id}".strip()
+    return one.id if one.kind == "user" else f"the {one.kind}"
 
 
 def _receipt(run: Run, index: int) -> Receipt | None:

@@ -124,6 +124,11 @@ def _shared(one: str, other: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
+def plain(subject: str) -> str:
+    """Give a subject for reading: a process without the tick at which it started."""
+    return subject.partition("@")[0] if subject.startswith("process:") else subject
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """Give "1 finding", "2 findings"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
