@@ -32,12 +32,13 @@ function number(value, unit) {
   if (value === null || value === undefined) return 'unknown';
   const binary = (size, per) => {
     const step = Math.min(5, Math.max(0, Math.floor(Math.log2(Math.max(Math.abs(size), 1)) / 10)));
-    return `${(size / 1024 ** step).toPrecision(3)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][step]}${per}`;
+    return `${step ? (size / 1024 ** step).toPrecision(3) : Math.round(size)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][step]}${per}`;
   };
   if (unit === 'bytes') return binary(value, '');
   if (unit === 'bytes_per_second') return binary(value, '/s');
+  if (unit === 'cores') return `${value.toFixed(2)} cores`;
   const text = Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(3)));
-  const short = { percent: ' %', milliseconds: ' ms', seconds: ' s', hours: ' h', per_second: '/s', requests_per_second: ' req/s', cores: ' cores', ratio: '', count: '', bool: '' };
+  const short = { percent: ' %', milliseconds: ' ms', seconds: ' s', hours: ' h', per_second: '/s', requests_per_second: ' req/s', ratio: '', count: '', bool: '' };
   return text + (short[unit] ?? ` ${unit.replaceAll('_', ' ')}`);
 }
 
@@ -45,6 +46,10 @@ const clock = (ms) => new Date(ms).toLocaleTimeString();
 const shown = (value) => (value === null || value === undefined ? 'unset' : typeof value === 'object' ? JSON.stringify(value) : String(value));
 const tag = (text, kind = '') => el('span', { class: `tag ${kind}` }, text);
 const target = (step) => `${step.target.kind}:${step.target.name}`;
+const plain = (subject) => (subject.startsWith('process:') ? subject.split('@')[0] : subject);
+const culprit = ({ process, pid } = {}) => (process ? `${process}${pid ? ` (pid ${pid})` : ''}` : '');
+const named = (run) => [...new Set(run.proposal.steps.map(target))].join(', ') + (run.proposal.labels?.process ? ` (${run.proposal.labels.process})` : '');
+const UNDONE = { person: 'a person asked for it', no_help: 'it did not help', not_held: 'it did not hold', lease: 'its lease ended', cancel: 'it was cancelled', paused: 'stead was paused', 'partial failure': 'a step failed' };
 
 // ---- talking to the hub
 
@@ -123,6 +128,7 @@ function take(message) {
   if (message.problem) {
     state.away = true;
     at('state').textContent = `unknown: ${message.problem.what}; what is shown below is old`;
+    at('state').className = 'paused';
     return;
   }
   if (state.away) for (const name of LISTS) changed.add(name);
@@ -180,6 +186,7 @@ function drawStatus(status) {
     ? `PAUSED${status.pause_reason ? `: ${status.pause_reason}` : ''}: nothing is being changed`
     : { observe: 'observing only', advise: 'advising: nothing is changed until you say act', act: 'acting under the policy' }[status.mode]
       + ` · profile ${status.profile}${ceiling === undefined ? '' : ` · ceiling ${ceiling}`}${status.autonomy.locked ? ' · locked' : ''}`;
+  at('state').className = status.paused ? 'paused' : '';
   for (const input of document.querySelectorAll('input[name=mode]')) input.checked = input.value === status.mode;
   at('pause').textContent = status.paused ? 'Resume' : 'Pause';
   at('pause').className = status.paused ? 'yes' : 'stop';
@@ -200,12 +207,12 @@ function drawCharts() {
   const cards = charted().map(([view, title]) => {
     past(view);
     const unknown = view.value === null;
-    const name = view.subject === 'host' ? title : `${title} ${view.subject}`;
-    return el('article', { class: `card ${view.band}` },
+    const name = view.subject === 'host' ? title : `${title} ${view.subject.split(':').slice(1).join(':') || view.subject}`;
+    return el('article', { class: `card ${unknown || view.catalogued ? view.band : ''}` },
       el('h3', {}, name, ' ', el('small', {}, view.metric)),
       el('div', { class: 'row' },
         el('span', { class: unknown ? 'value none' : 'value' }, number(view.value, view.unit)),
-        tag(unknown ? view.reason || 'no reason given' : view.band, view.band)),
+        unknown ? tag(view.reason || 'no reason given', 'unknown') : view.catalogued ? tag(view.band, view.band) : null),
       sparkline(state.history.get(`${view.metric} ${view.subject}`) ?? [], view.unit, name));
   });
   at('charts').replaceChildren(...(cards.length ? cards : [el('p', { class: 'soft' }, 'No values yet.')]));
@@ -236,7 +243,8 @@ function sparkline(points, unit, name) {
     }
     if (value === null || value === undefined) { pen = 'M'; return; }
     path += `${pen}${x(ms).toFixed(1)} ${(98 - (96 * value) / highest).toFixed(1)}`;
-    pen = next - ms > 15000 ? 'M' : 'L';
+    const before = i ? ms - points[i - 1][0] : Infinity; // a metric that is seldom read has wide steps, and no gaps
+    pen = next - ms > Math.max(15000, 3 * before) ? 'M' : 'L';
   });
   if (path) chart.append(svg('path', { d: path }));
   return chart;
@@ -245,7 +253,7 @@ function sparkline(points, unit, name) {
 function findingCard(finding) {
   return el('article', { class: `card ${finding.band}` },
     el('div', { class: 'row' }, tag(finding.band, finding.band), el('h3', {}, finding.title)),
-    el('p', { class: 'soft' }, `${finding.metric} of ${finding.subject} is ${number(finding.value, finding.unit)}`
+    el('p', { class: 'soft' }, `${finding.metric} of ${plain(finding.subject)} is ${number(finding.value, finding.unit)}`
       + (finding.threshold === null ? '' : `, limit ${number(finding.threshold, finding.unit)}`)
       + ` · since ${clock(finding.since_ms)}${finding.folded ? ` · ${finding.folded} duplicates folded` : ''}`),
     finding.labels?.command ? el('p', { class: 'soft' }, el('code', {}, finding.labels.command)) : null);
@@ -264,42 +272,50 @@ function runCard(run, proposed) {
     button('Approve', 'yes', `/api/v1/proposals/${id}/approve`, undefined, { 'If-Match': `"${p.plan_hash}"` });
     button('Deny', 'stop', `/api/v1/proposals/${id}/deny`, {});
   }
-  if (['verifying', 'held', 'kept', 'undo_failed'].includes(run.state)) button('Undo', '', `/api/v1/runs/${id}/undo`);
+  const own = p.steps.some((step) => step.actuator === 'autonomy'); // the mode is set, not undone
+  if (['verifying', 'held', 'kept'].includes(run.state) && !own) button('Undo', '', `/api/v1/runs/${id}/undo`);
   if (['approved', 'acting'].includes(run.state)) button('Cancel', 'stop', `/api/v1/runs/${id}/cancel`);
   const kind = ['failed', 'undo_failed', 'conflict'].includes(run.state) ? 'critical' : ['waiting', 'undoing'].includes(run.state) ? 'warning' : 'good';
   const d = run.decision;
   return el('article', { class: `card ${proposed && run.state !== 'waiting' ? '' : kind}` },
     el('div', { class: 'row' }, tag(run.state, kind), el('h3', {}, p.title || p.playbook), el('small', {}, `${p.playbook} · risk ${p.risk} · tier ${p.tier} · ${clock(p.created_ms)}`), acts),
-    p.impossible ? el('p', {}, p.impossible) : null,
-    ...p.steps.map(diff),
+    p.impossible ? el('p', {}, `${culprit(p.labels)}${p.labels?.process ? ': ' : ''}${p.impossible}`) : null,
+    ...p.steps.map((step) => diff(step, p.labels?.process)),
     d ? el('p', {}, 'Decided: ', el('strong', {}, d.would && d.advised ? `${d.answer} (in mode act: ${d.would})` : d.answer), ` by ${d.rules.join(', ') || 'no rule'}`, el('br'), el('small', {}, d.reasons.join('; '))) : null,
     p.prediction ? el('p', { class: 'soft' }, predicted(p.prediction)) : null,
     run.verdict ? el('p', {}, `Verdict: ${run.verdict.result.replaceAll('_', ' ')}: ${run.verdict.reason}`) : null,
-    run.reason ? el('p', { class: 'soft' }, run.reason) : null,
+    outcome(run) ? el('p', {}, outcome(run)) : null,
     run.lease_until_ms && !['undone', 'kept'].includes(run.state) ? el('p', { class: 'soft' }, `Undone by itself at ${clock(run.lease_until_ms)} unless renewed`) : null);
+}
+
+/** Why it is in its state, unless the decision or the verdict has just said so. */
+function outcome(run) {
+  if (run.undo_reason && ['undoing', 'undone'].includes(run.state)) return `${run.state === 'undone' ? 'Put back' : 'Being put back'}: ${UNDONE[run.undo_reason] ?? run.undo_reason}`;
+  return [(run.decision?.reasons ?? []).join('; '), run.verdict?.reason, run.proposal.impossible].includes(run.reason) ? '' : run.reason;
 }
 
 function predicted(p) {
   const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : String(p.at_least);
-  return `Predicts that ${p.metric} of ${p.subject} goes ${p.direction} by at least ${amount} within ${p.within_s} s`;
+  const from = p.baseline === null ? ', from a level not known yet' : `, from ${Number(p.baseline.toPrecision(3))}`;
+  return `Predicts that ${p.metric} of ${plain(p.subject)} goes ${p.direction} by at least ${amount} within ${p.within_s} s${from}`;
 }
 
-function diff(step) {
+function diff(step, process) {
   const before = step.before ?? {};
   const want = step.want ?? {};
   const keys = [...new Set([...Object.keys(before), ...Object.keys(want)])].filter((key) => shown(before[key]) !== shown(want[key]));
   const undo = { exact: 'can be put back exactly', lossy: 'undo is lossy', none: 'can not be undone' }[step.undo];
-  const about = `${step.actuator} on ${target(step)}: ${undo}${step.undo_reason ? `, ${step.undo_reason}` : ''}`;
+  const about = `${step.actuator} on ${target(step)}${process ? ` (${process})` : ''}: ${undo}${step.undo_reason ? `, ${step.undo_reason}` : ''}`;
   const rows = keys.map((key) => el('tr', {}, el('th', { scope: 'row' }, key), el('td', {}, el('del', {}, shown(before[key]))),
     el('td', {}, '→'), el('td', {}, el('ins', {}, shown(want[key])))));
-  return el('div', { class: 'scroll' }, el('p', { class: 'soft' }, about), el('table', { class: 'diff', 'aria-label': about }, ...rows));
+  return el('div', { class: 'scroll' }, el('p', { class: 'soft' }, about), step.note ? el('p', { class: 'soft note' }, `Note: ${step.note}`) : null, el('table', { class: 'diff', 'aria-label': about }, ...rows));
 }
 
 /** Every tier-2 action that nobody was asked about is told here. */
 function drawNotices() {
   const alone = state.runs.filter((run) => run.proposal.tier === 2 && run.acted_ms && !(run.approvals ?? []).length);
   at('notices').replaceChildren(...alone.slice(0, 20).map((run) =>
-    el('p', { class: 'notice warning' }, `Tier 2 acted by itself at ${clock(run.acted_ms)}: ${run.proposal.title || run.proposal.playbook} on ${run.proposal.steps.map(target).join(', ')} (now ${run.state})`)));
+    el('p', { class: 'notice warning' }, `Tier 2 acted by itself at ${clock(run.acted_ms)}: ${run.proposal.title || run.proposal.playbook} on ${named(run)} (now ${run.state})`)));
 }
 
 function drawTop(top) {
@@ -311,8 +327,9 @@ function drawTop(top) {
 }
 
 function drawMetrics() {
-  const rows = [...state.metrics.values()].map((v) => el('tr', {}, el('td', {}, v.metric), el('td', {}, v.subject),
-    el('td', { class: 'number' }, number(v.value, v.unit)), el('td', {}, tag(v.band, v.band)), el('td', { class: 'wide soft' }, v.value === null ? v.reason : v.title)));
+  const order = (v) => `${v.catalogued ? 0 : 1} ${v.metric} ${v.subject}`;
+  const rows = [...state.metrics.values()].sort((a, b) => (order(a) < order(b) ? -1 : 1)).map((v) => el('tr', {}, el('td', {}, v.metric), el('td', {}, plain(v.subject)),
+    el('td', { class: 'number' }, number(v.value, v.unit)), el('td', {}, v.catalogued || v.value === null ? tag(v.band, v.band) : null), el('td', { class: 'wide soft' }, v.value === null ? v.reason : v.title)));
   const missing = Object.entries(state.unsupported).map(([metric, what]) => el('tr', {}, el('td', {}, metric), el('td', {}, ''),
     el('td', { class: 'number' }, 'unknown'), el('td', {}, tag('unsupported')), el('td', { class: 'wide soft' }, what)));
   at('metrics').replaceChildren(el('div', { class: 'scroll' }, el('table', {}, el('tbody', {}, ...rows, ...missing))));
