@@ -90,9 +90,16 @@ class Agent:
     """One agent process on one state directory."""
 
     def __init__(
-        self, folder: Path, *, config: dict[str, Any] | None = None, mode: str = "advise", environ: dict[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        config: dict[str, Any] | None = None,
+        mode: str = "advise",
+        environ: dict[str, str] | None = None,
+        before: tuple[str, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
-        self.folder = folder
+        self.folder, self.before, self.pass_fds = folder, before, pass_fds
         self.state = folder / "state"
         self.config = folder / "stead.yaml"
         if not self.config.exists() or config is not None:
@@ -110,6 +117,7 @@ class Agent:
     def launch(self, **environ: str) -> subprocess.Popen[bytes]:
         """Start the process and do not wait."""
         argv = [
+            *self.before,
             sys.executable,
             "-m",
             "stead.agent",
@@ -121,7 +129,7 @@ class Agent:
             self.mode,
         ]
         with self.err.open("ab") as err:
-            self.process = subprocess.Popen(argv, stderr=err, env={**self.environ, **environ})
+            self.process = subprocess.Popen(argv, stderr=err, env={**self.environ, **environ}, pass_fds=self.pass_fds)
         return self.process
 
     def start(self, **environ: str) -> Agent:
@@ -150,6 +158,12 @@ class Agent:
             self.process.send_signal(number)
         return self.process.wait(20)
 
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(20)
+
     def findings(self, metric: str = "") -> list[Finding]:
         """Open findings."""
         return [f for f in self.ask(m.ListFindings()).findings if not metric or f.metric == metric]
@@ -166,9 +180,7 @@ def agent(folder: Path, **options: Any) -> Iterator[Agent]:
     try:
         yield one.start()
     finally:
-        if one.process is not None and one.process.poll() is None:
-            one.process.kill()
-            one.process.wait(20)
+        one.kill()
 
 
 class Hog:

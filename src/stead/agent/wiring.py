@@ -183,7 +183,8 @@ def prepare(paths: Paths) -> None:
     for path, mode in ((paths.state, 0o700), (paths.run, 0o711), (paths.log, 0o750)):
         place = Path(path)
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            if not place.is_dir():
+                place.mkdir(parents=True)
             found = place.stat()
             if found.st_uid == os.geteuid() and found.st_mode & 0o7777 != mode:
                 place.chmod(mode)
