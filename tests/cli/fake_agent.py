@@ -213,7 +213,12 @@ def main() -> int:
     parser.add_argument(
         "--cut", type=float, default=1e9, help="after so many seconds, hang up once and tell of a cleared finding"
     )
+    parser.add_argument("--leased", action="store_true", help="one run is in force under a lease")
+    parser.add_argument("--restore", type=int, nargs="?", const=0, metavar="CODE", help="say so, and end")
     given = parser.parse_args()
+    if given.restore is not None:
+        print("the fake put it back", flush=True)
+        return int(given.restore)
     if given.die:
         print(given.die[0], file=sys.stderr)
         return int(given.die[1])
@@ -221,7 +226,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     agent = FakeAgent(given.socket)
     agent.answers[m.ListFindings] = m.FindingList(())
-    agent.answers[m.ListRuns] = m.RunList(())
+    agent.answers[m.ListRuns] = m.RunList((run("held", DONE_ID, lease_until_ms=T0 + 60_000),) if given.leased else ())
     agent.events = [
         m.Event("finding.opened", FINDING_ID, T0, 1, finding=finding()),
         m.Event("run.advised", RUN_ID, T0, 2, run=run("advised")),

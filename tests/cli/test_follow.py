@@ -117,3 +117,14 @@ def test_a_lowered_autonomy_is_not_offered_to_undo() -> None:
     said(follower, run=own("verifying", Actor("agent", "stead")))
     text = said(follower, run=own("kept", Actor("agent", "stead")))
     assert "`stead mode` sets it" in text and "stead undo" not in text
+
+
+def test_which_runs_only_a_lease_holds() -> None:
+    follower = Follower()
+    said(follower, run=run("held", lease_until_ms=T0))
+    assert len(follower.leased) == 1
+    said(follower, run=run("held", lease_until_ms=T0 + 1))
+    said(follower, run=run("undone", lease_until_ms=T0))
+    assert not follower.leased
+    said(follower, run=run("kept"))
+    assert not follower.leased

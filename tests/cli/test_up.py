@@ -145,6 +145,21 @@ def test_a_listener_that_was_cut_off_listens_again(plan: Plan) -> None:
     assert (code, errors) == (0, "") and "stopped cleanly" in out
 
 
+def test_what_only_a_lease_holds_is_put_back_at_the_end(plan: Plan) -> None:
+    one = Started(msgspec.structs.replace(plan, agent=(*plan.agent, "--leased")))
+    one.until("nothing was changed")
+    one.process.send_signal(signal.SIGINT)
+    code, out, errors = one.end()
+    assert (code, errors) == (0, "")
+    assert out.index("stopped cleanly") < out.index("the fake put it back") < out.index("1 change under a lease put back")
+
+
+def test_without_a_lease_nothing_is_put_back(up: Started) -> None:
+    up.until("nothing was changed")
+    up.process.send_signal(signal.SIGINT)
+    assert "put back" not in up.end()[1]
+
+
 def test_a_port_in_use_is_refused_before_anything_starts(plan: Plan) -> None:
     with socket.create_server(("127.0.0.1", plan.port)):
         with pytest.raises(SteadError, match=f"port {plan.port} of 127.0.0.1 is in use.*--port"):

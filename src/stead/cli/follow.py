@@ -26,6 +26,7 @@ class Follower:
         self._runs: dict[str, str] = {}  # id → state
         self._processes: dict[str, str] = {}  # finding id → the process it names
         self._autonomy: Autonomy | None = None
+        self.leased: set[str] = set()  # ids of runs in force only under a lease
 
     def lines(self, event: Event) -> list[str]:
         """What this event adds, if anything."""
@@ -54,6 +55,7 @@ class Follower:
     def run(self, one: Run, at_ms: int = 0) -> list[str]:
         """A proposal with its decision when it is new; then each state it passes."""
         before, self._runs[one.id] = self._runs.get(one.id), one.state
+        (self.leased.discard if one.lease_until_ms is None or one.final else self.leased.add)(one.id)
         if before == one.state:
             return []
         if one.proposal.requester.kind == "user" and all(step.actuator == "autonomy" for step in one.proposal.steps):

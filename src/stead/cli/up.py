@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from stead.cli.look import tick_mark
 from stead.cli.processes import argv_of
 from stead.cli.table import printable, styled
 from stead.cli.verb import colour
+from stead.cli.words import plural
 from stead.config import load_config
 from stead.model.config import Paths
 from stead.model.errors import EXIT_OK, EXIT_TIMEOUT, SteadError
@@ -35,6 +37,7 @@ AGENT_S: Final = 30.0  # until the agent answers (it recovers unfinished runs fi
 STATIONS_S: Final = 20.0  # until each station has said something
 HUB_S: Final = 30.0  # until the hub is ready
 LOOK_S: Final = 0.05
+RESTORE_S: Final = 60.0  # for putting back what leases held
 END_S: Final = 1.0  # between a broken connection and the end of the process behind it
 PAUSE_S: Final = 0.5  # the longest that a signal or the end of a child goes unnoticed
 
@@ -80,6 +83,7 @@ class Up:
         self.plan, self.json = plan, as_json
         self._print = say or _echo
         self._children: list[Child] = []
+        self._follower = Follower()
         self._door = Door(plan.paths.socket)
 
     def run(self) -> int:
@@ -173,10 +177,9 @@ class Up:
 
     def _follow(self) -> None:
         """Show what happens until a signal or the end of a child. A listener that fell behind is cut off, and listens again."""
-        follower = Follower()
         while True:
             try:
-                self._listen(follower)
+                self._listen(self._follower)
             except SteadError as error:
                 self._await_end(END_S)
                 self._door.close()  # it may be cut off as well
@@ -249,7 +252,8 @@ class Up:
         raise error
 
     def _stop(self) -> int:
-        """Stop both and say how it went."""
+        """Stop both, put back what only leases held, and say how it went."""
+        leased = len(self._follower.leased)  # as last told: the agent may have ended on the same signal
         killed = stop_all(self._children)
         if killed:
             what = f"{' and '.join(child.name for child in killed)} did not stop in time and had to be killed"
@@ -260,7 +264,25 @@ class Up:
         if ill is not None:
             raise died(ill)
         self._say(f"{' and '.join(child.name for child in reversed(self._children)) or 'nothing'} stopped cleanly")
+        self._put_back(leased)
         return EXIT_OK
+
+    def _put_back(self, leased: int) -> None:
+        """A lease ends with its agent: `up` does what a service manager does after the stop. SteadError when it can't."""
+        if not leased:
+            return
+        try:
+            code = subprocess.run(
+                [*self.plan.agent, "--restore"], env=self.plan.environ, timeout=RESTORE_S, check=False
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired):
+            code = None
+        if code != EXIT_OK:
+            what = f"{plural(leased, 'change')} under a lease could not be put back"
+            raise SteadError(
+                what, "", "the next start puts back what is overdue; `stead runs` then lists the rest", code="up.restore"
+            )
+        self._say(f"{plural(leased, 'change')} under a lease put back")
 
 
 def road_station(status: Status, name: str, *, late: bool) -> Station | None:
