@@ -126,6 +126,7 @@ async def test_it_knows_which_processes_its_workloads_started(supervise: Make) -
     driver = supervise(sleeper(mode="parent", workers=1))
     assert await driver.settle("web", 10)
     [leader] = pids(driver)
+    await until(lambda: _children(leader), driver)
     [child] = _children(leader)
     assert driver.owns(leader) and driver.owns(child)
     assert not driver.owns(os.getpid()) and not driver.owns(1) and not driver.owns(2**22)
