@@ -8,6 +8,7 @@ from stead.host import redact, redact_environment, redaction
 from stead.host.redaction import HIDDEN
 
 SECRET = "Zq8x-Wm3_pL0"
+OWN = "stead_q2rbhmqy_gdvn2lccjyvkoymtjfudkkwqjf6245volkaiwkv5xb"
 SHAPES = [
     ["mysql", f"-p{SECRET}", "-u", "root"],
     ["sshpass", "-p", SECRET, "ssh", "host"],
@@ -155,3 +156,15 @@ PIECES = [
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_the_quick_look_never_misses_what_a_rule_would_hide(text: str) -> None:
     assert redaction._redact_text(text) == redaction._apply_rules(text)
+
+
+@pytest.mark.parametrize("argv", [["xdg-open", f"http://127.0.0.1:8000/#{OWN}"], ["tool", OWN]])
+def test_the_token_of_the_page_is_hidden(argv: list[str]) -> None:
+    assert OWN not in redact(argv) and "gdvn2" not in redact(argv)
+
+
+def test_what_is_called_like_stead_is_no_token() -> None:
+    assert (
+        redact(["stead_agent_of_the_house", "--state", "/var/lib/stead_one"])
+        == "stead_agent_of_the_house --state /var/lib/stead_one"
+    )

@@ -40,11 +40,12 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         HIDDEN,
     ),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}"), HIDDEN),
+    (re.compile(r"\bstead_[a-z2-7]{4,}_[a-z2-7]{20,}"), HIDDEN),  # our own, as in the page's address
 )
 _HINTS = (  # what every rule needs to match, in small letters: most command lines have none of it, which is quickly seen
     *("pass", "pwd", "secret", "token", "key", "credential", "auth", "bearer", "basic", "cookie", "dsn", "pat", "psk", "://"),
     *("-----begin", "-u", "-user", "eyj", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "glpat-", "xox", "sk-", "sk_live_"),
-    *("rk_live_", "hvs.", "pypi-", "npm_", "dop_v1_", "aiza", "akia", "asia"),
+    *("rk_live_", "hvs.", "pypi-", "npm_", "dop_v1_", "aiza", "akia", "asia", "stead_"),
 )
 _USER_FLAGS = frozenset(("-u", "--user", "--proxy-user", "-U"))
 _DASH_P_IS_PASSWORD = ("mysql", "mariadb", "mysqldump", "mysqladmin", "mariadb-dump", "sshpass", "mongo", "mongosh")
