@@ -17,6 +17,11 @@ from stead.model.change import Hold, Run, Target
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, SteadError
 from stead.model.policy import Actor, Approval
 
+ORDERED: Final = {
+    ("paused", False): "resumes",
+    ("locked", True): "locks autonomy",
+    ("locked", False): "unlocks autonomy",
+}
 SET_AUTONOMY: Final = "set-autonomy"
 SETTLE_S: Final = 20.0
 
@@ -140,7 +145,8 @@ class Orders:
             return None
         definition = PlaybookDefinition(
             playbook_id=SET_AUTONOMY,
-            title=f"{person.id} sets " + ", ".join(f"{key} {value}" for key, value in state.items()),
+            title=f"{person.id} "
+            + " and ".join(ORDERED.get((key, value), f"sets {key} {value}") for key, value in state.items()),
             risk="low",
             tier=1,
             verify=Verify(window_s=0.0, good_readings=0),
