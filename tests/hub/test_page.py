@@ -5,6 +5,7 @@ import re
 import pytest
 
 from stead.hub.page import FOLDER
+from stead.model.change import UNDO_WORDS
 
 
 async def test_the_page_is_open_but_tells_nothing(client):
@@ -49,3 +50,13 @@ def test_each_field_has_a_label():
             continue
         found = re.search(r'id="(\w+)"', field)
         assert (found and f'for="{found[1]}"' in html) or f"<label>{field}" in html, field
+
+
+def test_the_page_says_why_something_was_put_back_in_the_words_of_the_command_line():
+    script = (FOLDER / "page.js").read_text()
+    for code, words in UNDO_WORDS.items():
+        assert re.search(rf"'?{code}'?: '{words}'", script), code
+
+
+def test_a_plan_shows_whom_else_it_touches():
+    assert "step.note" in (FOLDER / "page.js").read_text()

@@ -255,7 +255,7 @@ function findingCard(finding) {
     el('div', { class: 'row' }, tag(finding.band, finding.band), el('h3', {}, finding.title)),
     el('p', { class: 'soft' }, `${finding.metric} of ${plain(finding.subject)} is ${number(finding.value, finding.unit)}`
       + (finding.threshold === null ? '' : `, limit ${number(finding.threshold, finding.unit)}`)
-      + ` · since ${clock(finding.since_ms)}${finding.folded ? ` · ${finding.folded} duplicates folded` : ''}`),
+      + ` · since ${clock(finding.since_ms)}${finding.folded ? ` · seen again ${finding.folded} times` : ''}`),
     finding.labels?.command ? el('p', { class: 'soft' }, el('code', {}, finding.labels.command)) : null);
 }
 
