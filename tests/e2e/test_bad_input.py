@@ -252,17 +252,51 @@ def test_another_user_may_not_order_nor_start_stead_on_this_state(tmp_path: Path
     assert sums(one.state) == before
 
 
-def test_a_broken_plugin_is_named_and_the_others_run(tmp_path: Path) -> None:
-    package = tmp_path / "site" / "steadtestbroken-1.0.dist-info"
+HANGING = """
+from stead.model.observe import MetricSpec, Reading, Sample
+class Pipe:
+    name, interval_s, timeout_s, blocking = "steadtestpipe", 1.0, 0.5, True
+    metrics = (MetricSpec("steadtest.pipe", "count", "what the pipe says"),)
+    def read(self, host, now):
+        return Reading((Sample("steadtest.pipe", "host", float(open(%r).read())),))
+"""
+
+
+def plugin(folder: Path, name: str, entry: str, code: str) -> dict[str, str]:
+    """Install a probe of somebody else's where only this agent finds it."""
+    package = folder / "site" / f"{name}-1.0.dist-info"
     package.mkdir(parents=True)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: steadtestbroken\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[stead.probes]\nsteadtestbroken = steadtestbroken:probe\n")
-    (tmp_path / "site" / "steadtestbroken.py").write_text("raise RuntimeError('half installed')\n")
-    with agent(tmp_path, environ={"PYTHONPATH": str(tmp_path / "site")}) as one:
+    (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[stead.probes]\n{name} = {name}:{entry}\n")
+    (folder / "site" / f"{name}.py").write_text(code)
+    return {"PYTHONPATH": str(folder / "site")}
+
+
+def test_a_broken_plugin_is_named_and_the_others_run(tmp_path: Path) -> None:
+    environ = plugin(tmp_path, "steadtestbroken", "probe", "raise RuntimeError('half installed')\n")
+    with agent(tmp_path, environ=environ) as one:
         stations = {s.name: s for s in one.ask(m.GetStatus()).stations}
         assert stations["plugin steadtestbroken"].ok is False
         assert stations["plugin steadtestbroken"].detail == "RuntimeError: half installed"
         wait_until(lambda: one.ask(m.GetStatus()).ticks >= 2, "it ticks")
+        assert one.stop() == 0
+
+
+def test_a_probe_that_hangs_on_a_pipe_is_a_finding_until_it_answers(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    environ = plugin(tmp_path, "steadtestpipe", "Pipe", HANGING % str(tmp_path / "pipe"))
+    with agent(tmp_path, environ=environ) as one:
+        [found] = wait_until(lambda: one.findings("stead.probe_up"), "the hanging probe is found")
+        assert found.subject == "probe:steadtestpipe" and "hangs: no answer within 0.5 s" in found.title
+        views = {(v.metric, v.subject): v for v in one.ask(m.GetMetrics()).metrics}
+        assert views["steadtest.pipe", "host"].value is None
+        assert len([v for v in views.values() if v.value is not None]) > 20, "the other probes are read"
+        ticks = one.ask(m.GetStatus()).ticks
+        wait_until(lambda: one.ask(m.GetStatus()).ticks >= ticks + 2, "it ticks on")
+        (tmp_path / "pipe").write_text("7")
+        wait_until(
+            lambda: {v.value for v in one.ask(m.GetMetrics()).metrics if v.metric == "steadtest.pipe"} == {7.0}, "it reads"
+        )
         assert one.stop() == 0
 
 
