@@ -162,7 +162,7 @@ def test_approvals_and_refusals_by_people() -> None:
 def test_too_late() -> None:
     book = Book()
     book.keep(runs.expire(begin(book, "ask", approvals_needed=1), "nobody approved it within 3600 s", stamp()))
-    assert "no answer in time: nobody approved it within 3600 s" in said(book)
+    assert "it lapsed: nobody approved it within 3600 s" in said(book)
 
 
 @pytest.mark.parametrize(

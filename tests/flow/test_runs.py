@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from stead.flow import runs
 from stead.model.change import FINAL, Attempt, Receipt, Run, Verdict
 from stead.model.errors import SteadError
+from stead.model.find import Finding
 from stead.model.observe import Now
 from stead.model.policy import Policy
 from stead.model.record import Entry
@@ -300,3 +301,14 @@ def test_final_states_refuse_everything(state: str, verb: str) -> None:
     run = msgspec.structs.replace(started(), state=state)
     with pytest.raises(SteadError, match="can't be"):
         getattr(runs, verb)(run, stamp())
+
+
+def test_a_run_that_waits_lapses_with_its_finding() -> None:
+    here = Finding("finding-1", "f", "band", "m", "host", "warning", "it is too much", 1.0, 0.9, "", 0, 0, 0)
+    waits = started("ask")
+    assert runs.outlived(waits, [here]) == ""
+    reason = runs.outlived(waits, [msgspec.structs.replace(here, id="finding-2")])
+    assert reason == "what it answers has cleared"
+    assert runs.expire(waits, reason, stamp())[0].state == "expired"
+    assert runs.outlived(started("ask", finding_id=None), []) == "", "a person's own wish answers no finding"
+    assert runs.outlived(started(), []) == "", "what was allowed or approved goes on"

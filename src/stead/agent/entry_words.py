@@ -132,7 +132,7 @@ def _denied(_: Body, run: Run, reason: str) -> str:
 
 
 def _expired(body: Body, _: Run, __: str) -> str:
-    return f"no answer in time: {body.get('reason') or 'its time to live has passed'}"
+    return f"it lapsed: {body.get('reason') or 'its time to live has passed'}"
 
 
 def _attempted(body: Body, _: Run, __: str) -> str:

@@ -210,7 +210,7 @@ class Road:
         for run in list(self.runs.values()):
             if run.id in self._driven:
                 continue
-            late = runs.overdue(run, self.policy, now.unix_ms)
+            late = runs.overdue(run, self.policy, now.unix_ms) or runs.outlived(run, self.findings.values())
             if late:
                 await self.keep(*runs.expire(run, late, self.stamp(now)), now)
             elif run.state == "approved":

@@ -8,6 +8,7 @@ An impossible transition raises SteadError, and nothing changes. Pure: time, ids
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ from stead.flow import record
 from stead.flow.record import Stamp
 from stead.model.change import Attempt, Proposal, Receipt, Run, RunState, Verdict
 from stead.model.errors import EXIT_APPROVAL, EXIT_UNDO_FAILED, SteadError
+from stead.model.find import Finding
 from stead.model.policy import Actor, Approval, Decision, Policy
 from stead.model.record import Entry
 
@@ -130,6 +132,13 @@ def overdue(run: Run, policy: Policy, now_ms: int) -> str:
     if any(now_ms >= approval.expires_ms for approval in run.approvals):
         return "an approval has expired: it counts as no"
     return ""
+
+
+def outlived(run: Run, opened: Iterable[Finding]) -> str:
+    """Why nobody needs to answer a run that waits: its finding is not among the open ones. Empty while somebody does."""
+    finding_id = run.proposal.finding_id
+    over = run.state == "waiting" and finding_id is not None and all(one.id != finding_id for one in opened)
+    return "what it answers has cleared" if over else ""
 
 
 def expire(run: Run, reason: str, stamp: Stamp) -> Moved:
