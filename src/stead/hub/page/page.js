@@ -275,7 +275,8 @@ function runCard(run, proposed) {
   const own = p.steps.some((step) => step.actuator === 'autonomy'); // the mode is set, not undone
   if (['verifying', 'held', 'kept'].includes(run.state) && !own) button('Undo', '', `/api/v1/runs/${id}/undo`);
   if (['approved', 'acting'].includes(run.state)) button('Cancel', 'stop', `/api/v1/runs/${id}/cancel`);
-  const kind = ['failed', 'undo_failed', 'conflict'].includes(run.state) ? 'critical' : ['waiting', 'undoing'].includes(run.state) ? 'warning' : 'good';
+  const kind = ['failed', 'undo_failed', 'conflict'].includes(run.state) ? 'critical' : ['waiting', 'undoing'].includes(run.state) ? 'warning'
+    : ['expired', 'moot', 'denied', 'cancelled', 'refused', 'unsupported', 'advised'].includes(run.state) ? '' : 'good';
   const d = run.decision;
   return el('article', { class: `card ${proposed && run.state !== 'waiting' ? '' : kind}` },
     el('div', { class: 'row' }, tag(run.state, kind), el('h3', {}, p.title || p.playbook), el('small', {}, `${p.playbook} · risk ${p.risk} · tier ${p.tier} · ${clock(p.created_ms)}`), acts),
@@ -314,7 +315,7 @@ function diff(step, process) {
 /** Every tier-2 action that nobody was asked about is told here. */
 function drawNotices() {
   const alone = state.runs.filter((run) => run.proposal.tier === 2 && run.acted_ms && !(run.approvals ?? []).length);
-  at('notices').replaceChildren(...alone.slice(0, 20).map((run) =>
+  at('notices').replaceChildren(...alone.slice(0, 5).map((run) =>
     el('p', { class: 'notice warning' }, `Tier 2 acted by itself at ${clock(run.acted_ms)}: ${run.proposal.title || run.proposal.playbook} on ${named(run)} (now ${run.state})`)));
 }
 
