@@ -21,8 +21,8 @@ EXAMPLES = examples(
 def up(session: Session, port: int | None, mode: str | None, config: str | None) -> int:
     """Start agent and hub on this host as processes, show each station as it comes up, and follow what happens.
 
-    Ctrl-C stops both cleanly. In mode advise (the default) stead observes, finds, proposes and says what it would do;
-    nothing on the host is changed until a person says `stead mode act`.
+    Ctrl-C stops both cleanly, and puts back what only a lease holds. In mode advise (the default) stead observes, finds,
+    proposes and says what it would do; nothing on the host is changed until a person says `stead mode act`.
     """
     from stead.cli.up import Up, plan_up
 
