@@ -66,6 +66,7 @@ def small(tmp_path: Path) -> Iterator[SmallDisk]:
         one.kill()
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_acting_and_nothing_else(small: SmallDisk, tmp_path: Path) -> None:
     wait_until(lambda: small.ask(m.GetStatus()).ticks >= 2, "it ticks")
     small.fill()

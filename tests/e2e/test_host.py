@@ -134,7 +134,7 @@ def test_a_gone_target_ends_its_run(tmp_path: Path, config: dict[str, str]) -> N
 
 def test_leases_are_put_back_by_the_service_managers_restore(tmp_path: Path, config: dict[str, str], one_hog: Hog) -> None:
     with agent(tmp_path, config=config, mode="act") as one:
-        run_of(one, one_hog.pid, "held")
+        run_of(one, one_hog.pid, "verifying", "held")
         one.stop()
         assert one_hog.autogroup() == 19
     import subprocess
