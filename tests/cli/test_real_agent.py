@@ -117,7 +117,13 @@ def test_one_person_locks_and_two_unlock(say: Say) -> None:
     assert alone.exit_code == EXIT_APPROVAL, alone.stderr
     assert "stead approve" in alone.stderr
     runs = json.loads(say("runs", "-o", "json").stdout)["runs"]
-    lock = next(run["id"] for run in runs if "locked" in run["proposal"]["title"] and run["state"] in ("kept", "verifying"))
+    lock = next(
+        run["id"]
+        for run in runs
+        if run["proposal"]["title"].endswith("locks autonomy")
+        and "unlocks" not in run["proposal"]["title"]
+        and run["state"] in ("kept", "verifying")
+    )
     back = say("undo", lock)
     assert back.exit_code == EXIT_FAILURE and "an unlock needs two people" in back.stderr
     assert "nothing to undo" in say("undo", "latest").stderr
