@@ -268,3 +268,11 @@ def test_the_user_to_become_is_never_root():
     with pytest.raises(SteadError, match="no user named"):
         find_user("surely-nobody-has-this-name")
     assert pwd.getpwnam(find_user("").name).pw_uid != 0
+
+
+def test_without_its_libraries_the_hub_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['litestar'] = None; from stead.hub.__main__ import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "--state", tmp_path], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "litestar is missing" in done.stderr and "requirements/hub.txt" in done.stderr
