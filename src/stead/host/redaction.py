@@ -13,8 +13,9 @@ HIDDEN = "[redacted]"
 
 _NAME = (
     r"(?:[\w.-]*(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|secret[-_]?key"
-    r"|encryption[-_]?key|signing[-_]?key|credential|authorization|auth[-_]?key|bearer|cookie|session[-_]?key|client[-_]?secret|dsn)[\w.-]*"
-    r"|(?:[\w.-]*[-_.])?(?:pass|pat|psk))"
+    r"|encryption[-_]?key|signing[-_]?key|account[-_]?key|credential|authorization|auth[-_]?key|bearer|cookie|session[-_]?key"
+    r"|client[-_]?secret|signature|dsn)[\w.-]*"
+    r"|(?:[\w.-]*[-_.])?(?:pass|pat|psk|pw|creds)|sig)"
 )
 _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 _FLAG = re.compile(rf"--?{_NAME}", re.IGNORECASE)
@@ -28,6 +29,10 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/]*@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
+    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]+):(?!\d{1,5}(?:[/?#]|$))[^\s@]*@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
+    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/:@]{20,}@", re.IGNORECASE), rf"\1{HIDDEN}@"),  # a token in the user's place
+    (re.compile(r"(://hooks\.slack\.com/services/)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"((?<!\S)-U\s*[^\s%]+)%\S+"), rf"\1%{HIDDEN}"),  # smbclient -U user%password
     (re.compile(rf"((?<![\w.-]){_NAME}\s*[=:]\s*){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(rf"(\"{_NAME}\"\s*:\s*){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(rf"((?<!\S)--?{_NAME}\s+){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
@@ -35,7 +40,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"), HIDDEN),
     (
         re.compile(
-            r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|sk-|sk_live_|rk_live_|hvs\.|pypi-|npm_|dop_v1_|AIza)[\w-]{8,}"
+            r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|sk-|sk_(?:live|test)_|rk_live_|hvs\.|pypi-|npm_|dop_v1_|AIza)[\w-]{8,}"
         ),
         HIDDEN,
     ),
@@ -44,29 +49,64 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _HINTS = (  # what every rule needs to match, in small letters: most command lines have none of it, which is quickly seen
     *("pass", "pwd", "secret", "token", "key", "credential", "auth", "bearer", "basic", "cookie", "dsn", "pat", "psk", "://"),
-    *("-----begin", "-u", "-user", "eyj", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_", "glpat-", "xox", "sk-", "sk_live_"),
+    *("pw", "cred", "sig"),
+    *(
+        "-----begin",
+        "-u",
+        "-user",
+        "eyj",
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "github_",
+        "glpat-",
+        "xox",
+        "sk-",
+        "sk_live_",
+        "sk_test_",
+    ),
     *("rk_live_", "hvs.", "pypi-", "npm_", "dop_v1_", "aiza", "akia", "asia", "stead_"),
 )
+_USER = re.compile(r"([^:%]*[:%]).+", re.DOTALL)  # curl's user:password, smbclient's user%password
 _USER_FLAGS = frozenset(("-u", "--user", "--proxy-user", "-U"))
-_DASH_P_IS_PASSWORD = ("mysql", "mariadb", "mysqldump", "mysqladmin", "mariadb-dump", "sshpass", "mongo", "mongosh")
+_OWN_FLAGS: Mapping[str, tuple[str, ...]] = {  # program, or word after it → its short options that take a password
+    **dict.fromkeys(("mysql", "mariadb", "mysqldump", "mysqladmin", "mariadb-dump", "mysqlimport", "sshpass"), ("-p",)),
+    **dict.fromkeys(("mongo", "mongosh", "mongodump", "mongorestore", "7z", "7za", "login"), ("-p",)),
+    **dict.fromkeys(("ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldapwhoami"), ("-w",)),
+    **dict.fromkeys(("snmpget", "snmpwalk", "snmpset"), ("-A", "-X", "-c")),
+    **dict.fromkeys(("zip", "unzip", "ipmitool", "sqlcmd"), ("-P",)),
+    **{"redis-cli": ("-a",), "curl": ("-b",)},
+}
+_PROGRAM = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, _OWN_FLAGS))})(?![\w-])")
+_WITHIN_TEXT = tuple(  # sh -c "mysql -pPASSWORD"
+    re.compile(
+        rf"(?<![\w.-])((?:{'|'.join(re.escape(name) for name, own in _OWN_FLAGS.items() if flag in own)})"
+        rf"\s(?:[^|;&\n]*?\s)?{flag})(\s*){_VALUE}"
+    )
+    for flag in sorted({flag for own in _OWN_FLAGS.values() for flag in own})
+)
 
 
 def redact(argv: Sequence[str]) -> str:
     """Render a command line as one readable string with its passwords, tokens and keys replaced by `[redacted]`."""
     whole = " ".join(argv)
-    program = argv[0].rsplit("/", 1)[-1] if argv else ""
-    if program not in _DASH_P_IS_PASSWORD and not _suspicious(whole):
+    if not _suspicious(whole) and not _PROGRAM.search(whole):
         return whole
     shown: list[str] = []
+    own: tuple[str, ...] = ()  # password options of the program that the arguments are for
     hide = user = False
     for argument in argv:
         if hide:
             shown.append(HIDDEN)
-        elif user and ":" in argument:
-            shown.append(argument.split(":", 1)[0] + ":" + HIDDEN)
+        elif user and (parts := _USER.fullmatch(argument)):
+            shown.append(parts[1] + HIDDEN)
         else:
-            shown.append(_redact_argument(argument, program))
-        hide, user = _next_is_secret(argument, program, hide), argument in _USER_FLAGS
+            shown.append(_redact_argument(argument, own))
+        hide = not hide and (argument in own or _FLAG.fullmatch(argument) is not None)
+        user = argument in _USER_FLAGS
+        own = _OWN_FLAGS.get(argument.rsplit("/", 1)[-1], own)
     return " ".join(shown)
 
 
@@ -77,18 +117,13 @@ def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _next_is_secret(argument: str, program: str, was_hidden: bool) -> bool:
-    """Say whether the argument after this one is a secret: `--token VALUE`, `sshpass -p VALUE`."""
-    if was_hidden:
-        return False
-    if argument == "-p":
-        return program in _DASH_P_IS_PASSWORD
-    return _FLAG.fullmatch(argument) is not None
-
-
-def _redact_argument(argument: str, program: str) -> str:
-    if argument.startswith("-p") and len(argument) > 2 and program in _DASH_P_IS_PASSWORD and argument[2] != "=":
-        return "-p" + HIDDEN
+def _redact_argument(argument: str, own: Sequence[str]) -> str:
+    for flag in own:
+        if argument.startswith(flag) and argument != flag:
+            return flag + HIDDEN
+    if " " in argument:
+        for pattern in _WITHIN_TEXT:
+            argument = pattern.sub(rf"\1\2{HIDDEN}", argument)
     return _redact_text(argument)
 
 
