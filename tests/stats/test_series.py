@@ -292,3 +292,13 @@ def test_a_value_that_is_seldom_read_is_shown_all_the_time() -> None:
         target.add([*slow, sample(1.0, "infra.load")], at(second))
         target.observations(at(second))
         assert "mount:/" in {view.subject for view in target.views()}, second
+
+
+def test_what_a_slow_probe_reads_for_a_fast_metric_is_shown_from_the_first_value_on() -> None:
+    target = series(entry())  # evaluated each second; read each thirty
+    for second in range(100):
+        if second % 30 == 0:
+            target.add([sample(1.0)], at(second))
+        seen = target.observations(at(second))
+        assert [one.value for one in seen] in ([], [1.0])
+        assert [view.value for view in target.views()] == [1.0]

@@ -21,6 +21,7 @@ NO_DATA: Final = "no data"  # the reason when the source itself fell silent
 SAME_TICK_MS: Final = 1000  # intervals up to this are evaluated in the tick of their sample
 PLAIN_INTERVAL_MS: Final = 30_000  # of metrics that are not catalogued
 LEAST_PATIENCE_MS: Final = 5_000
+FIRST_PATIENCE_MS: Final = 75_000  # until two samples have told how far apart they come: a slow probe reads each 30 s
 
 
 class Track:
@@ -68,7 +69,8 @@ class Track:
     @property
     def patience_ms(self) -> float:
         """How long without a sample before the subject counts as vanished: over two intervals, of evaluation or of its probe."""
-        return max(2 * self.interval_ms, 2.5 * self.spacing_ms, LEAST_PATIENCE_MS)
+        untold = not self.spacing_ms and not self.subject.startswith(PROCESS)
+        return max(2 * self.interval_ms, 2.5 * self.spacing_ms, FIRST_PATIENCE_MS if untold else LEAST_PATIENCE_MS)
 
     def stale(self, mono_ms: int) -> bool:
         """Has it vanished?"""
