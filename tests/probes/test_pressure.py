@@ -51,6 +51,15 @@ def test_top_level_control_groups_come_and_go(tmp_path: Path) -> None:
     assert {subject for _, subject in reading} == {"cgroup:/system.slice", "cgroup:/machine.slice"}
 
 
+def test_groups_of_a_kernel_without_pressure_are_unknown_and_say_why(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    for file in (host.root / "sys/fs/cgroup").rglob("*.pressure"):
+        file.unlink()
+    samples = group_probe().read(host, FakeClock().now()).samples
+    assert len(samples) == 6
+    assert {(sample.value, sample.reason) for sample in samples} == {(None, "this kernel has no pressure stall information here")}
+
+
 def test_the_number_of_control_groups_is_bounded(tmp_path: Path) -> None:
     host = debian(tmp_path)
     for n in range(50):

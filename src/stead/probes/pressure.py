@@ -87,7 +87,10 @@ class GroupPressure(SystemProbe):
         for name, sources in self._sources.items():
             for resource, source in sources.items():
                 samples += _pressure(source, host, f"cgroup:/{name}", f"cgroup.{resource}_", "_percent")
-        return Reading(tuple(sample for sample in samples if sample.value is not None))
+        known = tuple(sample for sample in samples if sample.value is not None)
+        if samples and not known:
+            return unknown(self.metrics, samples[0].reason)
+        return Reading(known)
 
     def read_psutil(self, host: Host, now: Now) -> Reading:
         """Say that only Linux has it."""
