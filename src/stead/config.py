@@ -114,10 +114,13 @@ def _document(files: Sequence[str], environ: Mapping[str, str]) -> Document:
     return merged
 
 
+def variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The names in the environment that set something: STEAD_<SECTION>__<KEY>."""
+    return [name for name in sorted(environ) if name.startswith("STEAD_") and "__" in name]
+
+
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Document]:
-    for name in sorted(environ):
-        if not name.startswith("STEAD_") or "__" not in name:
-            continue
+    for name in variables(environ):
         place: Place = tuple(part.lower() for part in name.removeprefix("STEAD_").split("__"))
         spot = f"environment {name}"
         value: Any = documents.parse(environ[name], spot).value

@@ -34,6 +34,19 @@ def test_a_file_that_is_not_there(call: Call, tmp_path: Path) -> None:
     assert call("config", "check", str(tmp_path / "none.yaml")).exit_code == EXIT_USAGE
 
 
+def test_what_the_environment_set_is_named_as_checked(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEAD_HUB__PRT", "80")
+    result = call("config", "check")
+    assert result.exit_code == EXIT_USAGE
+    assert "nothing in the environment" not in result.stdout and "STEAD_HUB__PRT: 1 wrong" in result.stdout
+
+
+def test_a_folder_without_a_catalogue_is_not_right(call: Call, tmp_path: Path) -> None:
+    result = call("catalog", "validate", str(tmp_path))
+    assert result.exit_code == EXIT_FAILURE
+    assert "no YAML file" in result.stdout and str(tmp_path) in result.stdout
+
+
 def test_the_shipped_catalogue_is_right(call: Call) -> None:
     assert call("catalog", "validate").exit_code == 0
 

@@ -80,3 +80,8 @@ def test_the_version() -> None:
     import stead
 
     assert run("--version").stdout == f"stead {stead.__version__}\n"
+
+
+def test_the_agent_verb_puts_back_what_leases_hold_and_ends(state: Path) -> None:
+    done = run("--state", str(state), "agent", "--restore", "-o", "json")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

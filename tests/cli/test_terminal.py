@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stead.model import messages as m
-from stead.model.errors import EXIT_APPROVAL, EXIT_OK
+from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_OK, Problem
 from tests.cli.fake_agent import RUN_ID, FakeAgent
 from tests.cli.test_command import STEAD
 
@@ -133,3 +134,17 @@ def test_a_narrow_encoding_shows_substitutes(agent: FakeAgent, state: Path) -> N
     argv = [*STEAD, "--state", str(state), "proposals", RUN_ID]
     done = subprocess.run(argv, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, timeout=30)
     assert done.returncode == EXIT_OK and b"autogroup  0 ? 19" in done.stdout and done.stderr == b""
+
+
+@pytest.mark.parametrize("words", [("status",), ("resume",), ("runs", RUN_ID), ("metrics", "m.x", "--since", "1h")])
+def test_what_strangers_wrote_can_not_move_the_cursor(agent: FakeAgent, terminal: Start, words: tuple[str, ...]) -> None:
+    evil = "\x1b]0;pwned\x07\x9b31m"
+    paused = msgspec.structs.replace(agent.answers[m.GetStatus], paused=True, pause_reason=evil)
+    agent.answers[m.GetStatus] = agent.answers[m.Resume] = paused
+    agent.answers[m.GetRun] = Problem(f"no such run {evil}", "ledger", "look", "run.unknown", EXIT_FAILURE)
+    agent.answers[m.GetMetrics] = m.MetricList((m.MetricView("m.x", f"mount:/{evil}", 1.0, "percent", "good", 1_000_000),))
+    agent.answers[m.QuerySeries] = m.SeriesAnswer("m.x", f"mount:/{evil}", "percent", "raw", (1_000_000,), (1.0,))
+    shown = terminal(*words)
+    shown.end()
+    assert "pwned" in shown.seen
+    assert "\x1b]" not in shown.seen and "\x9b" not in shown.seen and "\x07" not in shown.seen

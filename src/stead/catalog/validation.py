@@ -26,6 +26,10 @@ def validate(
     try:
         shipped_alone = not directory or Path(directory).resolve() == FOLDER.resolve()
         groups = [SHIPPED] if shipped_alone else [SHIPPED, overlay_files(directory)]
+        if not groups[-1] and not Path(directory, POLICY).is_file():
+            raise documents.wrong(
+                "there is no YAML file in it", directory, "name the catalogue's own folder", code="catalog.none"
+            )
         laid = lay(groups)
         found = [*laid.problems, *check(laid, {**BUILT_IN_STATES, **(states or {})}, strict=True, known_metrics=known_metrics)]
     except SteadError as error:

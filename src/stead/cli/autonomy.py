@@ -6,7 +6,7 @@ import click
 
 from stead.cli.look import MODES
 from stead.cli.plan import actor
-from stead.cli.table import pairs, table
+from stead.cli.table import pairs, printable, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import moment
 from stead.model.change import Hold
@@ -53,7 +53,7 @@ def pause(session: Session, reason: str) -> None:
 def resume(session: Session) -> None:
     """Let stead act again after a pause."""
     answer = session.ask(Resume(), Status)
-    still = f"still paused: {answer.pause_reason}" if answer.paused else f"resumed, in mode {answer.mode}"
+    still = f"still paused: {printable(answer.pause_reason)}" if answer.paused else f"resumed, in mode {answer.mode}"
     session.show(answer, lambda: [still])
 
 

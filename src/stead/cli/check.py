@@ -63,9 +63,9 @@ def config() -> None:
 @options
 def check(session: Session, file: str | None) -> int:
     """Check FILE, or what stead would read now: /etc/stead/stead.yaml, conf.d, STEAD_CONFIG and STEAD_<SECTION>__<KEY>."""
-    from stead.config import check_config, sources
+    from stead.config import check_config, sources, variables
 
-    files = (file,) if file is not None else tuple(sources(None, os.environ))
+    files = (file,) if file is not None else (*sources(None, os.environ), *variables(os.environ))
     return _report(session, checked_of(files, check_config(None if file is None else [file])), EXIT_USAGE)
 
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import click
 
-from stead.cli.table import Cell, table
+from stead.cli.table import Cell, printable, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import duration, moment, number, plain, seconds_of, sparkline
 from stead.model.errors import SteadError
@@ -97,7 +97,7 @@ def series_lines(series: Sequence[SeriesAnswer], span_s: float, found: int) -> l
         known = [value for value in one.avg if value is not None]
         lows = [value for value in (one.min or one.avg) if value is not None]
         highs = [value for value in (one.max or one.avg) if value is not None]
-        lines.append(f"{one.metric} of {plain(one.subject)}, the last {duration(span_s)} ({one.source} values)")
+        lines.append(f"{one.metric} of {printable(plain(one.subject))}, the last {duration(span_s)} ({one.source} values)")
         if not known:
             lines.append("  no value in this time")
             continue

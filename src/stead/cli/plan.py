@@ -79,7 +79,7 @@ def step_lines(step: Step, index: int = 0, receipt: Receipt | None = None) -> li
     """One step: its target, its diff, and how it can be put back."""
     undo = f"undo {step.undo}" + (f" ({step.undo_reason})" if step.undo_reason else "")
     lease = f", lease {duration(step.lease_s)}" if step.lease_s else ""
-    lines = [f"step {index + 1}  {step.actuator} on {printable(str(step.target))}: {undo}{lease}", *diff_lines(step)]
+    lines = [f"step {index + 1}  {step.actuator} on {printable(str(step.target))}: {printable(undo)}{lease}", *diff_lines(step)]
     if step.note:
         lines.append(f"  note: {printable(step.note)}")
     if receipt is not None:
@@ -120,7 +120,7 @@ def decision_lines(decision: Decision) -> list[str]:
     else:
         answer_words = answer
     reasons = [f"  {printable(reason)}" for reason in decision.reasons]
-    return [answer_words, f"by {', '.join(decision.rules) or 'no rule'}", *reasons]
+    return [answer_words, f"by {printable(', '.join(decision.rules)) or 'no rule'}", *reasons]
 
 
 def rule_of(run: Run) -> str:

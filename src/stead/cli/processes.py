@@ -19,6 +19,13 @@ HUB = examples(("stead hub", "serve the page and the API"), ("stead hub --port 8
 DEMO = examples(("stead demo", "three faults, healed live"), ("stead demo --state /tmp/demo", "and keep what it recorded"))
 STATE = click.option("--state", metavar="DIR", help="State directory.")
 CONFIG = click.option("--config", metavar="FILE", type=click.Path(), help="Configuration file.")
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    expose_value=False,
+    help="As every verb has it; this one answers nothing, and what it logs is JSON anyway.",
+)
 MODE = click.option("--mode", type=click.Choice(["observe", "advise", "act"]), help="Mode at the first start.")
 
 
@@ -41,16 +48,20 @@ def become(argv: Sequence[str]) -> NoReturn:
 @STATE
 @CONFIG
 @MODE
+@click.option("--restore", is_flag=True, help="Only put back what leases hold, and end: for after a stop.")
+@OUTPUT
 @click.pass_context
-def agent(ctx: click.Context, state: str | None, config: str | None, mode: str | None) -> None:
+def agent(ctx: click.Context, state: str | None, config: str | None, mode: str | None, restore: bool) -> None:
     """Run the daemon of this host in the foreground."""
-    become(argv_of("stead.agent", state=state or ctx.find_root().obj, config=config, mode=mode))
+    argv = argv_of("stead.agent", state=state or ctx.find_root().obj, config=config, mode=mode)
+    become([*argv, "--restore"] if restore else argv)
 
 
 @click.command(epilog=HUB)
 @STATE
 @CONFIG
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port on loopback (8000 by default).")
+@OUTPUT
 @click.pass_context
 def hub(ctx: click.Context, state: str | None, config: str | None, port: int | None) -> None:
     """Run the HTTP side for people in the foreground. Started as root, it drops to another user."""

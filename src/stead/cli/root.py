@@ -142,7 +142,9 @@ def _explain(error: Exception) -> int:
     from stead.model.errors import EXIT_FAILURE, SteadError
 
     if isinstance(error, SteadError):
-        click.echo(f"stead: {error.problem}", err=True)
+        from stead.cli.table import printable
+
+        click.echo(f"stead: {printable(str(error.problem))}", err=True)
         return error.problem.exit_code
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
