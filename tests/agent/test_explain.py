@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from stead.agent.explain import explain
+from stead.agent.explain import at_rest, explain
 from stead.flow import record, runs
 from stead.model.change import Attempt, Hold, Receipt, Run, Step, Verdict
 from stead.model.errors import SteadError
 from stead.model.find import Finding
-from stead.model.messages import Explanation
+from stead.model.messages import Explanation, MetricView
 from stead.model.policy import Policy
 from stead.model.record import Entry, StoredEntry
 from tests.flow.kit import ANN, NOW, approval, decision, dial_step, proposal, stamp
@@ -220,3 +220,31 @@ def test_a_thing_with_a_long_past_is_told_from_its_newest_end() -> None:
 def test_what_is_not_recorded_says_what_to_give() -> None:
     with pytest.raises(SteadError, match="pid:4711"):
         explain("nonsense", Book())
+
+
+VIEWS = [
+    MetricView("infra.cpu_utilization", "host", 12.5, "percent", "good", 5, catalogued=True),
+    MetricView("infra.swap_used", "host", None, "percent", "unknown", 5, "no swap configured", catalogued=True),
+    MetricView("infra.process_cpu_cores", "process:88@7", 0.2, "cores", "good", 5, catalogued=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("infra.cpu_utilization", "infra.cpu_utilization of host is 12.5 percent, good"),
+        ("infra.swap_used", "infra.swap_used of host is unknown: no swap configured"),
+        ("88", "infra.process_cpu_cores of process:88 is 0.2 cores, good"),
+        ("process:88", "infra.process_cpu_cores of process:88 is 0.2 cores, good"),
+    ],
+)
+def test_of_what_is_at_rest_the_present_values_are_told(thing: str, words: str) -> None:
+    found = at_rest(thing, VIEWS, {})
+    assert found is not None and [link.words for link in found.chain] == [words]
+    assert "nothing was found wrong" in found.summary
+
+
+def test_of_what_is_not_measured_it_is_told_what_is_missing() -> None:
+    found = at_rest("learning.x", VIEWS, {"learning.x": "unsupported: no source"})
+    assert found is not None and "no source" in found.summary
+    assert at_rest("nonsense", VIEWS, {}) is None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from stead import __version__
-from stead.agent.explain import explain
+from stead.agent.explain import at_rest, explain
 from stead.agent.wiring import Wired
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -85,9 +85,10 @@ class Answers:
         return m.TopAnswer(self.road.top)
 
     async def _metrics(self, _: m.GetMetrics, __: Actor) -> m.ReplyBody:
-        catalog = self.road.catalog
-        missing = {e.metric_id: e.unsupported for e in catalog.metrics.values() if e.unsupported}
-        return m.MetricList(tuple(self.road.series.views()), missing)
+        return m.MetricList(tuple(self.road.series.views()), self._missing())
+
+    def _missing(self) -> dict[str, str]:
+        return {entry.metric_id: entry.unsupported for entry in self.road.catalog.metrics.values() if entry.unsupported}
 
     async def _series(self, body: m.QuerySeries, _: Actor) -> m.ReplyBody:
         if body.to_ms <= body.from_ms or not 1 <= body.points <= 10_000:
@@ -113,7 +114,13 @@ class Answers:
         return m.EntryList(tuple(m.EntryView(e.seq, e.id, e.type, e.subject, e.ts_ms, e.leaf.decode()) for e in rows))
 
     async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
-        return explain(body.thing, self.wired.ledger)
+        try:
+            return explain(body.thing, self.wired.ledger)
+        except SteadError:
+            quiet = at_rest(body.thing, self.road.series.views(), self._missing())
+            if quiet is None:
+                raise
+            return quiet
 
     async def _approve(self, body: m.Approve, person: Actor) -> m.ReplyBody:
         return m.RunList((await self.orders.approve(body.id, body.plan_hash, person, body.latest),))

@@ -7,7 +7,7 @@ workload, or an actuator. The answer names the ledger entry behind each link.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from stead.agent.entry_words import step_words, words_of
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.find import Finding
-from stead.model.messages import Explanation, Link, Which
+from stead.model.messages import Explanation, Link, MetricView, Which
 from stead.model.record import StoredEntry
 
 SCAN_LIMIT: Final = 500
@@ -77,6 +77,24 @@ def explain(thing: str, evidence: Evidence) -> Explanation:
     links += [_hold_link(hold) for hold in holds]
     links.sort(key=lambda link: link.at_ms)
     return Explanation(thing, summary(findings, runs, holds) + left, tuple(links))
+
+
+def at_rest(thing: str, views: Sequence[MetricView], missing: Mapping[str, str]) -> Explanation | None:
+    """What is known of a metric or subject about which nothing is recorded: its values now. None when it is neither."""
+    if thing in missing:
+        return Explanation(thing, f"{thing} is not measured here: {missing[thing]}", ())
+    about = [one for one in views if thing in (one.metric, one.subject, plain(one.subject), plain(one.subject).partition(":")[2])]
+    if not about:
+        return None
+    links = tuple(Link(one.at_ms, "observe", _now_words(one)) for one in about)
+    return Explanation(thing, f"nothing was found wrong with {thing} and nothing was changed; this is what it is now", links)
+
+
+def _now_words(view: MetricView) -> str:
+    if view.value is None:
+        return f"{view.metric} of {plain(view.subject)} is unknown: {view.reason}"
+    band = f", {view.band}" if view.catalogued else ""
+    return f"{view.metric} of {plain(view.subject)} is {_number(view.value)} {view.unit}{band}"
 
 
 def _all_findings(evidence: Evidence) -> list[Finding]:
