@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from stead import wire
-from stead.hub.privilege import find_user
-from stead.hub.serve import listen
+from stead.hub import app
+from stead.hub.privilege import User, find_user
+from stead.hub.serve import bound, listen
 from stead.model import messages as m
 from stead.model.errors import SteadError
 from tests.hub.conftest import FakeAgent
@@ -259,7 +260,7 @@ def test_a_new_state_is_closed_to_others(folder: Path):
 @pytest.mark.parametrize(("bind", "port"), [("no.such.name", 8000), ("127.0.0.1", 70_000), ("203.0.113.1", 0)])
 def test_what_can_not_be_listened_on_is_refused(bind: str, port: int):
     with pytest.raises(SteadError):
-        listen(bind, port)
+        bound(bind, port)
 
 
 def test_the_user_to_become_is_never_root():
@@ -276,3 +277,32 @@ def test_without_its_libraries_the_hub_says_what_to_install(tmp_path: Path) -> N
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "litestar is missing" in done.stderr and "requirements/hub.txt" in done.stderr
+
+
+def test_root_is_given_up_before_anybody_can_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    listening: list[int] = []
+
+    def serve(_: app.Server, listener: socket.socket) -> int:
+        listening.append(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        listener.close()
+        return 0
+
+    monkeypatch.setattr(app.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(app, "find_user", lambda wanted: User("stead", 1000, 1000))
+    monkeypatch.setattr(app, "drop", lambda user: order.append("drop"))
+    monkeypatch.setattr(app, "listen", lambda listener: (order.append("listen"), listen(listener)))
+    monkeypatch.setattr(app, "log_to_stderr", lambda level: None)
+    monkeypatch.setattr(app.Server, "run_on", serve)
+    assert app.main(state=str(tmp_path), port=0) == 0
+    assert order == ["drop", "listen"] and listening == [1]
+
+
+def test_a_port_that_another_program_took_meanwhile_is_refused() -> None:
+    first = bound("127.0.0.1", 0)
+    second = bound("127.0.0.1", first.getsockname()[1])
+    with first:
+        listen(first)
+        with pytest.raises(SteadError) as refused:
+            listen(second)
+    assert refused.value.problem.code == "hub.port-in-use"

@@ -23,7 +23,7 @@ from stead.hub.keys import Token, load_key, load_token
 from stead.hub.live import Live
 from stead.hub.privilege import RunDirectory, drop, find_user
 from stead.hub.problems import from_defect, from_http, from_stead
-from stead.hub.serve import Server, listen, log_to_stderr
+from stead.hub.serve import Server, bound, listen, log_to_stderr
 from stead.model.errors import SteadError
 from stead.wire.async_door import AsyncDoor
 
@@ -103,8 +103,9 @@ def main(*, state: str | None = None, config: str | None = None, port: int | Non
     token, _ = load_token(paths.token, f"uid:{owner}")
     log_to_stderr(settings.log.level)
     server = Server(create_app(Gateway(door, token.person, place=paths.socket), token, hosts=(bind, *settings.hub.hosts)))
-    listener = listen(bind, number)
+    listener = bound(bind, number)
     if user is not None:
         drop(user)
+    listen(listener)
     door.path = run_directory.socket()
     return server.run_on(listener)

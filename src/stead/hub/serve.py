@@ -24,7 +24,7 @@ STOP_S: Final = 2
 log = logging.getLogger("stead.hub")
 
 
-def listen(bind: str, port: int) -> socket.socket:
+def bound(bind: str, port: int) -> socket.socket:
     """Bind the address for people. SteadError when the port is taken or may not be used, with exit code 1; 2 when it is none."""
     where = f"{bind}:{port}"
     try:
@@ -35,13 +35,22 @@ def listen(bind: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((str(address), port))
-        listener.listen(128)
     except (OSError, OverflowError) as error:
         listener.close()
         raise _refused(error, where) from None
     if not address.is_loopback:
         log.warning("the hub listens beyond this machine, on %s, without TLS: put a proxy with TLS before it", where)
     return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Let people connect. SteadError when another program was quicker."""
+    try:
+        listener.listen(128)
+    except OSError as error:
+        host, port, *_ = listener.getsockname()
+        listener.close()
+        raise _refused(error, f"{host}:{port}") from None
 
 
 class Server(uvicorn.Server):
