@@ -51,6 +51,13 @@ def test_a_full_kernel(tmp_path: Path) -> None:
     assert [one(tmp_path).result for one in kernel] == ["ok"] * 5
 
 
+def test_version_2_of_control_groups_beside_version_1_is_seen(tmp_path: Path) -> None:
+    put(tmp_path, "sys/fs/cgroup/cpu/tasks", "1")
+    assert doctor.cgroup_check(tmp_path).result == "warn"
+    put(tmp_path, "sys/fs/cgroup/unified/cgroup.controllers", "")
+    assert doctor.cgroup_check(tmp_path).result == "ok"
+
+
 def test_a_missing_capability_is_named_with_what_is_lost(tmp_path: Path) -> None:
     put(tmp_path, "proc/self/status", f"CapEff:\t{(1 << 24) | (1 << 19):016x}\n")
     check = doctor.capability_check(tmp_path)

@@ -164,6 +164,8 @@ def cgroup_check(root: Path) -> Check:
     """Version of the control groups."""
     if (root / "sys/fs/cgroup/cgroup.controllers").exists():
         return Check("cgroups", "ok", "version 2")
+    if (root / "sys/fs/cgroup/unified/cgroup.controllers").exists():
+        return Check("cgroups", "ok", "version 1, with version 2 beside it")
     if (root / "sys/fs/cgroup/cpu").exists() or (root / "sys/fs/cgroup/memory").exists():
         return Check(
             "cgroups", "warn", "version 1: pressure of groups is unknown", "boot with systemd.unified_cgroup_hierarchy=1"
