@@ -58,7 +58,7 @@ async def test_each_order_is_one_message(client, agent: FakeAgent, path, body, m
     ("path", "body", "key"),
     [
         ("/api/v1/mode", {"mode": "god"}, "mode"),
-        ("/api/v1/mode", {"ceiling": 9}, "ceiling"),
+        ("/api/v1/mode", {"ceiling": 3}, "ceiling"),
         ("/api/v1/mode", {}, "mode"),
         ("/api/v1/mode", {"mood": "act"}, "mood"),
         ("/api/v1/holds/lift", {"playbook": "p"}, "target"),

@@ -15,7 +15,7 @@ from stead.model.errors import SteadError
 from stead.model.policy import Autonomy, Mode
 from stead.protocols import Actuator, Host
 
-CEILING_MAX: Final = 4
+CEILING_MAX: Final = 2  # tiers 3 and 4 never act alone
 
 
 class AutonomyState(msgspec.Struct, frozen=True):

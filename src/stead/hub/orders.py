@@ -33,7 +33,7 @@ class ModeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much stead may do by itself; what is left out stays."""
 
     mode: Mode | None = None
-    ceiling: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
+    ceiling: Annotated[int, msgspec.Meta(ge=0, le=2)] | None = None
     scope: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "host"
     locked: bool | None = None
 
