@@ -19,7 +19,7 @@ import pytest
 from stead import wire
 from stead.hub import app
 from stead.hub.privilege import User, find_user
-from stead.hub.serve import bound, listen
+from stead.hub.serve import Heads, bound, listen
 from stead.model import messages as m
 from stead.model.errors import SteadError
 from tests.hub.conftest import FakeAgent
@@ -306,3 +306,16 @@ def test_a_port_that_another_program_took_meanwhile_is_refused() -> None:
         with pytest.raises(SteadError) as refused:
             listen(second)
     assert refused.value.problem.code == "hub.port-in-use"
+
+
+async def test_head_is_answered_as_get() -> None:
+    seen: list[str] = []
+
+    async def inner(scope: dict[str, str], receive: object, send: object) -> None:
+        seen.append(scope.get("method", ""))
+
+    asked = {"type": "http", "method": "HEAD"}
+    for scope in (asked, {"type": "http", "method": "POST"}, {"type": "lifespan"}):
+        await Heads(inner)(scope, None, None)
+    assert seen == ["GET", "POST", ""]
+    assert asked["method"] == "HEAD"  # by which the server knows that no body follows

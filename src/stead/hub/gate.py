@@ -20,7 +20,6 @@ from litestar.routes import BaseRoute, HTTPRoute, WebSocketRoute
 
 from stead.hub.keys import Token
 
-Permission = Literal["open", "read", "order"]
 PERMISSIONS: Final = ("open", "read", "order")
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 SAFE: Final = ("GET", "HEAD", "OPTIONS")

@@ -53,12 +53,23 @@ def listen(listener: socket.socket) -> None:
         raise _refused(error, f"{host}:{port}") from None
 
 
+class Heads:
+    """Answers HEAD as GET; the server sends no body for it. Monitors and `curl -I` ask so."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection."""
+        await self._app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
+
+
 class Server(uvicorn.Server):
     """A server whose code is all loaded, that takes a signal as the wish to stop and then ends with 0."""
 
     def __init__(self, app: Any) -> None:
         config = uvicorn.Config(
-            app,
+            Heads(app),
             http="httptools",
             ws="websockets-sansio",
             loop="asyncio",
