@@ -235,6 +235,14 @@ def test_labels_of_vanished_processes_do_not_pile_up() -> None:
     assert len(target._labels) < 100
 
 
+def test_what_speaks_when_something_changes_and_else_now_and_then_does_not_vanish_between() -> None:
+    target = series(entry())
+    for second in range(200):
+        if second % 60 == 0 or second in (61, 62, 63):
+            target.add([sample(1.0)], at(second))
+        assert all(one.reason not in (GONE, NO_DATA) for one in target.observations(at(second)))
+
+
 def test_the_number_of_series_is_bounded_and_what_is_refused_is_counted() -> None:
     target = series(entry(), capacity=10)
     target.add([sample(1.0, subject=f"core:{n}") for n in range(25)], at(0))
@@ -242,20 +250,19 @@ def test_the_number_of_series_is_bounded_and_what_is_refused_is_counted() -> Non
     assert (len(target), target.dropped) == (10, 30)
 
 
-def test_mean_answers_for_watched_and_predicted_series_only() -> None:
+def test_mean_answers_for_predicted_metrics_only() -> None:
     both = catalog(entry(), entry("api.errors"), playbooks=(predicting("api.errors"),))
     target = Series({}, both)
-    target.watch("api.latency", "workload:web")
     for second in range(1000):
-        samples = [sample(float(second), subject="workload:web"), sample(5.0), sample(7.0, "api.errors")]
+        samples = [sample(float(second), "api.errors", "workload:web"), sample(5.0), sample(7.0, "api.errors")]
         target.add(samples, at(second))
         target.observations(at(second))
     mono = at(0).mono_ms
-    assert target.mean("api.latency", "workload:web", mono + 990_000, mono + 999_000) == 994.5
-    assert target.readings("api.latency", "workload:web", mono + 998_000, mono + 999_000) == [998.0, 999.0]
+    assert target.mean("api.errors", "workload:web", mono + 990_000, mono + 999_000) == 994.5
+    assert target.readings("api.errors", "workload:web", mono + 998_000, mono + 999_000) == [998.0, 999.0]
     assert target.mean("api.errors", "host", mono + 900_000, mono + 999_000) == 7.0
     assert target.mean("api.latency", "host", mono, mono + 999_000) is None
-    assert target.mean("api.latency", "workload:web", mono, mono + 10_000) is None  # over 15 minutes ago
+    assert target.mean("api.errors", "workload:web", mono, mono + 10_000) is None  # over 15 minutes ago
 
 
 def test_views_show_every_series_as_it_is() -> None:

@@ -39,7 +39,6 @@ class Series:
         self._snapshot_ms = max(int(snapshot_s * 1000), 1)
         self._capacity = capacity
         self._tracks: dict[tuple[str, str], Track] = {}
-        self._watched: set[tuple[str, str]] = set()
         self._predicted = {one.predict.metric for one in catalog.playbooks.values() if one.predict}
         self._labels: dict[str, tuple[str, dict[str, str]]] = {}  # subject → what its fact said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
@@ -64,7 +63,9 @@ class Series:
             track.last = sample
             track.at_ms = unix_ms
             if mono_ms > track.seen_ms:
-                track.spacing_ms = mono_ms - track.seen_ms
+                gap_ms = mono_ms - track.seen_ms
+                if gap_ms > track.spacing_ms or track.subject.startswith(PROCESS):  # others may speak only when something changed
+                    track.spacing_ms = gap_ms
                 track.seen_ms = mono_ms
             if value is None:
                 track.unknown += 1
@@ -101,17 +102,10 @@ class Series:
         heard_ms = self._heard_ms
         return [track.view() for key, track in self._tracks.items() if keep(*key) and not track.silent(heard_ms)]
 
-    def watch(self, metric: str, subject: str) -> None:
-        """Keep this series at full rate for 15 minutes from now on, for `mean`."""
-        self._watched.add((metric, subject))
-        track = self._tracks.get((metric, subject))
-        if track is not None:
-            track.remember(KEEP_MS)
-
     def mean(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> float | None:
         """The mean of the known values from one time to another (both included), of the last 15 minutes at most.
 
-        None when no value is known there, or the series is neither watched nor named by a playbook's prediction.
+        None when no value is known there, or no playbook predicts this metric.
         """
         track = self._tracks.get((metric, subject))
         return track.ring.mean(from_mono_ms, to_mono_ms) if track and track.ring else None
@@ -176,10 +170,9 @@ class Series:
             return None
         entry, spec = self.catalog.metrics.get(sample.metric), self.metrics.get(sample.metric)
         track = make_track(sample, entry, spec, now)
-        key = (sample.metric, sample.subject)
-        if key in self._watched or sample.metric in self._predicted:
+        if sample.metric in self._predicted:
             track.remember(KEEP_MS)
-        self._tracks[key] = track
+        self._tracks[sample.metric, sample.subject] = track
         return track
 
     def _drop(self, key: tuple[str, str], now: Now) -> Observation:
