@@ -214,13 +214,6 @@ async def test_one_lock_for_each_target(bench: Bench) -> None:
     assert bench.hands._locks == {}
 
 
-async def test_leases_that_ended_are_put_back(bench: Bench) -> None:
-    run = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
-    assert await bench.hands.expire_leases([run], bench.clock.advance(59_999)) == []
-    moved = await bench.hands.expire_leases([run], bench.clock.advance(1))
-    assert [one.state for one in moved] == ["undone"] and bench.dials.dials["a"].level == 1
-
-
 async def test_does_it_hold(bench: Bench) -> None:
     run = await bench.hands.run(await bench.given(dial_step("a"), dial_step("b", before=2), dial_step("c", before=3)))
     bench.dials.dials["b"] = Dial(4)

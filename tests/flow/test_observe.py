@@ -120,3 +120,11 @@ def test_each_probe_has_its_own_interval_and_may_be_off() -> None:
         observer.observe(at(second))
     assert (slow.reads, fast.reads, off.reads) == (2, 10, 0)
     assert set(observer.health()) == {"slow", "fast"}
+
+
+def test_a_tick_that_comes_a_little_soon_still_reads() -> None:
+    steady = Steady()
+    observer = Observer([steady], None)  # type: ignore[arg-type]
+    for number in range(60):
+        observer.observe(at(number + (0.004 if number % 7 == 0 else 0.001)))
+    assert steady.reads == 60

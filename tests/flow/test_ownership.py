@@ -71,17 +71,19 @@ async def held(tmp_path: Path) -> AsyncIterator[Held]:
 
 
 async def test_the_end_of_the_lease_restores_exactly(held: Held) -> None:
-    (moved,) = await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000))
+    held.clock.advance(60_000)
+    moved = await held.hands.undo(held.run, "lease")
     assert moved.state == "undone" and held.now() == held.nice
 
 
 async def test_who_renices_it_in_mid_lease_owns_it(held: Held) -> None:
     held.renice(4)
     assert await held.hands.met(held.run) == [False]
-    (moved,) = await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000))
+    held.clock.advance(60_000)
+    moved = await held.hands.undo(held.run, "lease")
     assert moved.state == "conflict" and held.now() == 4
     assert len(held.ledger.entries(types=["conflict.seen"])) == 1
-    assert await held.hands.expire_leases(held.ledger.live_runs(), held.clock.advance(60_000)) == []
+    assert held.ledger.live_runs() == (), "once, and never again"
     assert held.now() == 4
 
 

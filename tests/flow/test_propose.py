@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from stead.flow.propose import ProposeContext, consider, propose, target_of
-from stead.model.catalog import Catalog, MetricCatalogEntry, PlaybookDefinition, SettingTemplate
+from stead.flow.propose import ProposeContext, consider, propose, relevant, target_of
+from stead.model.catalog import Catalog, MetricCatalogEntry, PlaybookDefinition, Predict, SettingTemplate
 from stead.model.change import Hold, Run, Target, Verdict
 from stead.model.find import Finding
 from stead.model.observe import Now
@@ -223,8 +223,36 @@ def test_a_refusal_for_now_is_asked_again_soon_and_a_plain_one_late():
     retry = run(state="refused", ago_s=59, decision={"retry": True})
     assert names(book, context(recent=(retry,))) == []
     assert names(book, context(recent=(run(state="refused", ago_s=60, decision={"retry": True}),))) == ["calm"]
-    assert names(book, context(recent=(run(state="refused", ago_s=3599),))) == []
-    assert names(book, context(recent=(run(state="refused", ago_s=3600),))) == ["calm"]
+    denied = {"answer": "deny"}
+    assert names(book, context(recent=(run(state="refused", ago_s=3599, decision=denied),))) == []
+    assert names(book, context(recent=(run(state="refused", ago_s=3600, decision=denied),))) == ["calm"]
+
+
+def test_what_was_stale_or_could_not_be_read_is_planned_again_soon():
+    book = catalog(playbook("calm", ttl_s=3600.0))
+    for refused in (run(state="refused", ago_s=61), msgspec.structs.replace(run(state="refused", ago_s=61), decision=None)):
+        assert names(book, context(recent=(refused,))) == ["calm"]
+
+
+def test_what_could_show_nothing_waits_until_it_can():
+    book = catalog(playbook("calm", predict=Predict("m.delay", "down", 0.3, meaningful=0.5)))
+    lapsed = run(state="undone", ago_s=9999, verdict="inconclusive")
+    assert "m.delay is unknown now" in why(book, context(recent=(lapsed,)))
+    assert "m.delay at 0.4 (below 0.5)" in why(book, context(recent=(lapsed,), values={("m.delay", HOG): 0.4}))
+    assert names(book, context(recent=(lapsed,), values={("m.delay", HOG): 0.5})) == ["calm"]
+    assert names(book, context(recent=(lapsed,)), finding(id="another")) == ["calm"]
+
+
+def test_autonomy_is_lowered_once_for_a_finding():
+    book = catalog(playbook("calm", lowers=True))
+    assert "has lowered autonomy for this finding already" in why(book, context(recent=(run(state="kept", ago_s=9999),)))
+
+
+def test_what_decisions_depend_on_is_kept_and_the_rest_forgotten():
+    book = catalog(playbook("calm", cooldown_s=7200.0))
+    no = run(state="denied", ago_s=900_000)
+    old = [run(state="undone", ago_s=ago_s, proposal={"finding_id": "cleared"}) for ago_s in (7201, 7199)]
+    assert relevant([run(state="advised", ago_s=990_000), no, *old], [finding()], book, NOW) == [no, old[1]]
 
 
 def test_what_can_be_done_comes_before_what_can_not():

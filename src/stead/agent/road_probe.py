@@ -37,7 +37,6 @@ class RoadProbe:
     def __init__(self, recent: Callable[[int], Sequence[Run]], waiting: Callable[[], int]) -> None:
         self.recent, self.waiting = recent, waiting
         self.changed = True
-        self.counts: tuple[Sample, ...] = ()
         self.next_ms = 0
 
     def note_change(self) -> None:
@@ -74,14 +73,19 @@ def rates_of(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
 
 
 def in_a_row(runs: Sequence[Run]) -> dict[str, int]:
-    """Playbook → its failed verifications since the last that helped. An inconclusive one neither counts nor resets."""
+    """Playbook → its failed verifications since the last that helped. An inconclusive one neither counts nor resets.
+
+    A change of the ceiling, stead's own or a person's, has taken the failures before it into account: they lower it once.
+    """
     counts: dict[str, int] = {}
     closed: set[str] = set()
+    heeded = False
     for run in runs:
         name = run.proposal.playbook
+        heeded = heeded or any(step.actuator == "autonomy" and "ceiling" in (step.want or {}) for step in run.proposal.steps)
         if run.verdict is None or name in closed or run.verdict.result == "inconclusive":
             continue
-        if run.verdict.result == "helped":
+        if heeded or run.verdict.result == "helped":
             closed.add(name)
             counts.setdefault(name, 0)
         else:

@@ -23,7 +23,6 @@ from stead.flow.record import plan_hash
 from stead.flow.write import Entries, Writer, id_source
 from stead.model.change import Absent, Run, Step
 from stead.model.errors import SteadError
-from stead.model.observe import Now
 from stead.model.policy import Actor, Policy
 from stead.protocols import Actuator, Bus, Clock, Host, Latest, Ledger, Mark
 
@@ -77,7 +76,10 @@ class Hands:
             if not self.writer.may_write(run):
                 return run
             refused = await self._stale(run)
-            return refused if refused is not None else await self._begin(run)
+            try:
+                return refused if refused is not None else await self._begin(run)
+            finally:
+                self._cancelled.discard(run.id)  # it came too late, or is done
 
     async def _begin(self, run: Run) -> Run:
         begun, entries = runs.begin(run, self.writer.stamp())
@@ -217,11 +219,6 @@ class Hands:
     async def moot(self, run: Run) -> Run:
         """Record that a run's targets are gone."""
         return await self._commit(runs.gone(run, "the target is gone", self.writer.stamp()))
-
-    async def expire_leases(self, live: Iterable[Run], now: Now) -> list[Run]:
-        """Put back what is held beyond its lease. Returns the runs that moved."""
-        due = [run for run in live if run.state == "held" and run.lease_until_ms is not None]
-        return [await self.undo(run, "lease") for run in due if (run.lease_until_ms or 0) <= now.unix_ms]
 
     async def renew(self, run: Run, until_ms: int) -> Run:
         """Extend a held run's lease, if what stead left is still there; else yield: moot, conflict, or undone by another."""

@@ -46,6 +46,7 @@ class Watch:
 
     def __init__(self, probe: Probe, config: ProbeConfig, tick_ms: int) -> None:
         self.probe = probe
+        self.early_ms = tick_ms // 2  # a tick that comes a little soon must not leave it to the one after
         self.interval_ms = max(int((config.interval_s or probe.interval_s) * 1000), tick_ms)
         self.timeout_ms = int((config.timeout_s or probe.timeout_s) * 1000)
         self.due_ms = 0
@@ -105,20 +106,21 @@ class Observer:
 
     def _readings(self, watch: Watch, now: Now) -> list[Reading]:
         if not watch.probe.blocking:
-            if now.mono_ms < watch.due_ms:
+            if now.mono_ms < watch.due_ms - watch.early_ms:
                 return []
             self._next(watch, now)
             reading, watch.error = read(watch.probe, self.host, now)
             return [reading]
         gathered = self._gather(watch, now)
-        if watch.call is None and now.mono_ms >= watch.due_ms and self._outstanding() < MAX_OUTSTANDING:
+        if watch.call is None and now.mono_ms >= watch.due_ms - watch.early_ms and self._outstanding() < MAX_OUTSTANDING:
             self._next(watch, now)
             watch.call = begin(watch.probe, self.host, now)
         return gathered
 
     def _next(self, watch: Watch, now: Now) -> None:
         late = now.mono_ms - watch.due_ms
-        watch.due_ms = watch.due_ms + watch.interval_ms if 0 <= late < watch.interval_ms else now.mono_ms + watch.interval_ms
+        on_grid = -watch.early_ms <= late < watch.interval_ms
+        watch.due_ms = (watch.due_ms if on_grid else now.mono_ms) + watch.interval_ms
 
     def _gather(self, watch: Watch, now: Now) -> list[Reading]:
         call = watch.call

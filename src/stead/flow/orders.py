@@ -43,7 +43,7 @@ class Orders:
 
     async def approve(self, prefix: str, plan_hash: str, person: Actor, latest: bool = False) -> Run:
         """One person's yes to the plan with this hash; with enough of them it begins to act."""
-        run, now = self.find(prefix), self.road.place.clock.now()
+        run, now = await self._settled(self.find(prefix)), self.road.place.clock.now()
         if run.state == "advised":
             mode = self.road.autonomy().mode
             fix = "say `stead mode act` first; the proposal is then made anew"
@@ -74,7 +74,7 @@ class Orders:
 
     async def deny(self, prefix: str, reason: str, person: Actor) -> Run:
         """A person's no."""
-        run, now = self.find(prefix), self.road.place.clock.now()
+        run, now = await self._settled(self.find(prefix)), self.road.place.clock.now()
         moved, entries = runs.deny(run, person, reason, self.road.stamp(now))
         return await self.road.keep(moved, entries, now)
 
@@ -84,12 +84,13 @@ class Orders:
         if run.state == "acting":
             self.road.place.hands.cancel(run.id)
             return await self._settled(run)
+        run = await self._settled(run)
         moved, entries = runs.cancel(run, person, self.road.stamp(now))
         return await self.road.keep(moved, entries, now)
 
     async def undo(self, prefix: str, person: Actor) -> Run:
         """Put a run's own before back, and hold its playbook off that target until the finding clears or a person lifts it."""
-        run = self.find(self._latest() if prefix == "latest" else prefix)
+        run = await self._settled(self.find(self._latest() if prefix == "latest" else prefix))
         if run.state not in runs.UNDOABLE:
             what = f"a run that is {run.state} has nothing to put back"
             raise SteadError(
@@ -98,6 +99,10 @@ class Orders:
         if _is_autonomy(run):  # putting a lock back would be an unlock by one person
             what, fix = "stead's own autonomy is set, not put back", "`stead mode` sets it; an unlock needs two people"
             raise SteadError(what, f"run {run.id}", fix, code="run.impossible", exit_code=EXIT_FAILURE)
+        with self.road.tasks.at_work(run.id):
+            return await self._put_back(run, person)
+
+    async def _put_back(self, run: Run, person: Actor) -> Run:
         now = self.road.place.clock.now()
         keys = dict.fromkeys(step.target.key for step in run.proposal.steps)
         holds = [Hold(run.proposal.playbook, key, run.proposal.finding_id, person, now.unix_ms) for key in keys]
@@ -166,10 +171,14 @@ class Orders:
         return run
 
     async def _settled(self, run: Run) -> Run:
-        """The run once its task is done with it."""
-        async with asyncio.timeout(SETTLE_S):
-            while self.road.is_driven(run.id):
-                await asyncio.sleep(0.01)
+        """The run once nobody is at work on it. SteadError when that takes too long."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while self.road.tasks.busy(run.id):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            what, fix = f"it is still being worked on after {SETTLE_S:.0f} s", "see `stead runs`, and ask again when it is done"
+            raise SteadError(what, f"run {run.id}", fix, code="run.busy") from None
         return self.find(run.id)
 
 

@@ -7,7 +7,6 @@ same tick. What people ask for enters through `orders.py` and takes the same roa
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -18,14 +17,16 @@ import msgspec
 from stead import __version__
 from stead.catalog.windows import in_window
 from stead.flow import record, runs
+from stead.flow.clock_steps import ClockSteps, carried
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
 from stead.flow.health import Missed, stations
 from stead.flow.measure import measured
 from stead.flow.place import Place, Plugged, identities
 from stead.flow.plan import plan
-from stead.flow.propose import ProposeContext, Wish, propose
+from stead.flow.propose import RECENT_RUNS, ProposeContext, Wish, propose, relevant
 from stead.flow.record import Stamp
+from stead.flow.tasks import Tasks
 from stead.flow.tell import Teller
 from stead.flow.verify import judge
 from stead.model.catalog import Catalog
@@ -38,8 +39,6 @@ from stead.model.observe import Fact, Now, Top
 from stead.model.policy import Autonomy, Policy
 from stead.model.record import Entry
 
-HOUR_MS: Final = 3_600_000
-RECENT_RUNS: Final = 200
 FORGET_TICKS: Final = 300
 LATER_MAX: Final = 2000  # a week of windows
 
@@ -72,8 +71,7 @@ class Road:
         self._checked: dict[str, str] = {}  # approved run → why it may not begin yet
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._driven: set[str] = set()
+        self.tasks, self.clock_steps = Tasks(), ClockSteps()
         self._cpu_s: deque[float] = deque(maxlen=60)
 
     async def start(self, now: Now) -> None:
@@ -87,7 +85,7 @@ class Road:
         known.update({run.id: run for run in ledger.runs("all", RECENT_RUNS)})
         self.recent.extend(sorted((run for run in known.values() if run.final), key=lambda run: run.updated_ms))
         self.forget(now)
-        live = list(ledger.live_runs())
+        live = [carried(run, 0, now) for run in ledger.live_runs()]
         self.runs = {run.id: run for run in live}
         await ledger.commit([record.agent_started(__version__, self.stamp(now), boot_id=self.place.host.boot_id)])
         for moved in await self.place.hands.recover(live):
@@ -101,8 +99,7 @@ class Road:
 
     async def stop(self, now: Now) -> None:
         """Let runs that act come to a rest, and record the end."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.tasks.finish()
         await self.place.ledger.commit([record.agent_stopped(__version__, self.stamp(now))])
 
     # -- the road ---------------------------------------------------------------------------------------------------
@@ -110,20 +107,33 @@ class Road:
     async def tick(self, now: Now) -> None:
         """Once an interval: everything that this moment asks for, in order."""
         began_s = time.thread_time()
+        await self.carry_over(self.clock_steps.step_ms(now), now)
         for driver in self.plugged.drivers.values():
             await driver.tick(now)
         observations = self.missed.join(self.observe(now))
         with self.missed.unless_recorded(observations):
             await self.find(observations, now)
-        await self.follow(now)
         for wish in self.wishes(now):
             await self.consider(wish, now)
+        await self.follow(now)
         await self.close_window(now)
         if self.ticks % FORGET_TICKS == 0:
             self.forget(now)
         self.ticks += 1
         self.failure = ""
         self._cpu_s.append(time.thread_time() - began_s)
+
+    async def carry_over(self, by_ms: int, now: Now) -> None:
+        """The wall clock was set by so much (0: it was not): windows and leases keep what was left of them."""
+        if not by_ms:
+            return
+        self.place.log.warning("the clock was set, or the machine slept", by_s=by_ms / 1000)
+        for known in list(self.runs.values()):
+            run = carried(known, by_ms, now)
+            if run != known and not self.tasks.busy(run.id):
+                await self.place.ledger.commit([], runs=(run,))
+                self.runs[run.id] = run
+        self.recent = deque(msgspec.structs.replace(run, updated_ms=run.updated_ms + by_ms) for run in self.recent)
 
     def observe(self, now: Now) -> Sequence[Observation]:
         """Samples and facts in; observations of the intervals that just ended out."""
@@ -192,34 +202,41 @@ class Road:
             self.catalog.version,
             lambda metric, subject, last_s: series.mean(metric, subject, now.mono_ms - round(last_s * 1000), now.mono_ms),
         )
-        if proposal.prediction is not None:
-            series.watch(proposal.prediction.metric, proposal.prediction.subject)
         decision = None if proposal.impossible else decide(proposal, self.policy, self.deciding(now), now)
         run, entries = runs.start(proposal, decision, self.stamp(now).by(proposal.requester))
         await self.keep(run, entries, now)
         self.teller.proposed(run, now)
         if run.state == "approved":
             if proposal.lowers:
-                await self._drive(run)
+                with self.tasks.at_work(run.id):
+                    await self._carry(run, place.hands.run(run), "a run")
             else:
                 self.drive(run)
         return self.runs.get(run.id, run)
 
     async def follow(self, now: Now) -> None:
-        """Move the runs whose time has come: verdicts, leases, approvals that nobody used."""
-        for run in list(self.runs.values()):
-            if run.id in self._driven:
+        """Move the runs whose time has come: verdicts, leases, approvals that nobody used; then let approved ones begin.
+
+        After a verdict that failed none begins in this tick: it may lower autonomy, which the next one does first of all.
+        """
+        failed = False
+        for known in sorted(self.runs.values(), key=lambda run: run.state == "approved"):
+            run = self.runs.get(known.id)  # as it is by now: people move runs too
+            if run is None or self.tasks.busy(run.id):
                 continue
-            late = runs.overdue(run, self.policy, now.unix_ms) or runs.outlived(run, self.findings.values())
-            if late:
-                await self.keep(*runs.expire(run, late, self.stamp(now)), now)
-            elif run.state == "approved":
-                if not await self.admitted(run, now):
-                    self.drive(self.runs.get(run.id, run))
-            elif run.state in ("acting", "undoing"):  # the ledger failed in the middle
-                self.drive(run)
-            elif (run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0)) or run.state == "held":
-                await self._weigh(run, now)
+            with self.tasks.at_work(run.id):
+                late = runs.overdue(run, self.policy, now.unix_ms) or runs.outlived(run, self.findings.values())
+                if late:
+                    await self.keep(*runs.expire(run, late, self.stamp(now)), now)
+                elif run.state == "approved":
+                    if not failed and not await self.admitted(run, now):
+                        self.drive(run)
+                elif run.state in ("acting", "undoing"):  # the ledger failed in the middle
+                    self.drive(run)
+                elif run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0):
+                    failed |= await self._weigh(run, now)
+                elif run.state == "held":
+                    await self._mind_lease(run, now)
 
     async def admitted(self, run: Run, now: Now) -> str:
         """Ask the policy again before an approved run begins: empty when it may, else why not (refused, or not yet)."""
@@ -235,7 +252,8 @@ class Road:
             entry = record.policy_checked(run.id, decision.answer, decision.rules, decision.policy_version, stamp, run.cause)
             await self.place.ledger.commit([entry])
         if not decision.retry:
-            await self.keep(*runs.refuse(run, reason, self.stamp(now)), now)
+            decided = msgspec.structs.replace(run, decision=decision)
+            await self.keep(*runs.refuse(decided, reason, self.stamp(now)), now)
             self._checked.pop(run.id, None)
         return reason
 
@@ -254,78 +272,61 @@ class Road:
 
     def forget(self, now: Now) -> None:
         """Let go of finished runs that no decision can depend on any more: the ledger keeps them."""
-        open_ids = {finding.id for finding in self.findings.values()}
-        kept = [r for r in self.recent if r.proposal.finding_id in open_ids or now.unix_ms - r.updated_ms < HOUR_MS]
-        self.recent = deque(kept[-RECENT_RUNS:])
+        self.recent = deque(relevant(self.recent, self.findings.values(), self.catalog, now))
 
     # -- runs -------------------------------------------------------------------------------------------------------
 
     def drive(self, run: Run) -> None:
         """Let a run act on a task of its own: the tick never waits for it."""
-        self._driven.add(run.id)
-        self._spawn(self._drive(run))
+        self.tasks.start(run.id, self._carry(run, self.place.hands.run(run), "a run"))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def put_back(self, run: Run, reason: str) -> None:
+        """Undo on a task of its own."""
+        self.tasks.start(run.id, self._carry(run, self.place.hands.undo(run, reason, record.AGENT), "an undo"))
 
-    async def _drive(self, run: Run) -> None:
-        self._driven.add(run.id)
+    async def _carry(self, run: Run, moving: Coroutine[Any, Any, Run], what: str) -> None:
         try:
-            moved = await self.place.hands.run(run)
-            self.learn(moved)
+            self.learn(await moving)
         except SteadError as error:
-            self._defect("a run could not go on", run, str(error))
+            self._defect(f"{what} could not go on", run, str(error))
         except Exception as error:
-            self._defect("a run failed", run, f"{type(error).__name__}: {error}")
-        finally:
-            self._driven.discard(run.id)
+            self._defect(f"{what} failed", run, f"{type(error).__name__}: {error}")
 
-    async def _weigh(self, run: Run, now: Now) -> None:
-        """A run under its window or lease: still held? helped? renewed, or put back."""
-        if run.state == "held":
-            lease_ms = runs.lease_ms(run.proposal) or 0
-            if now.unix_ms < (run.lease_until_ms or 0) - lease_ms // 4:
-                return
-            helped = run.verdict is not None and run.verdict.result == "helped"
-            if helped and self._still_wanted(run):
-                self.learn(await self.place.hands.renew(run, now.unix_ms + lease_ms))
-            elif now.unix_ms >= (run.lease_until_ms or 0):
-                self.put_back(run, "lease")
-            return
+    async def _weigh(self, run: Run, now: Now) -> bool:
+        """A run whose window has ended: its verdict, and what follows from it. True when it failed."""
         if await self.place.hands.is_gone(run):
             self.learn(await self.place.hands.moot(run))
-            return
+            return False
         run, after, good = measured(run, self.series, now)
         judged = judge(run, await self.place.hands.met(run), after, good, now)
         moved = await self.keep(*runs.verified(run, judged, self.stamp(now)), now)
         if moved.state == "undoing":
             self.put_back(moved, judged.result)
+        return judged.result in runs.FAILED
 
-    def put_back(self, run: Run, reason: str) -> None:
-        """Undo on a task of its own."""
-        self._driven.add(run.id)
-        self._spawn(self._put_back(run, reason))
+    async def _mind_lease(self, run: Run, now: Now) -> None:
+        """A run under its lease: renewed when little of it is left and it is still wanted, put back at its end."""
+        lease_ms, until_ms = runs.lease_ms(run.proposal) or 0, run.lease_until_ms or 0
+        if now.unix_ms >= until_ms - lease_ms // 4 and self._still_wanted(run, now):
+            self.learn(await self.place.hands.renew(run, now.unix_ms + lease_ms))
+        elif now.unix_ms >= until_ms:
+            self.put_back(run, "lease")
 
-    async def _put_back(self, run: Run, reason: str) -> None:
-        try:
-            moved = await self.place.hands.undo(run, reason, record.AGENT)
-            self.learn(moved)
-        except SteadError as error:
-            self._defect("an undo could not go on", run, str(error))
-        except Exception as error:
-            self._defect("an undo failed", run, f"{type(error).__name__}: {error}")
-        finally:
-            self._driven.discard(run.id)
-
-    def _still_wanted(self, run: Run) -> bool:
-        return any(finding.id == run.proposal.finding_id for finding in self.findings.values())
+    def _still_wanted(self, run: Run, now: Now) -> bool:
+        """It helped, what it answers is still so, and neither a pause, the mode nor the policy is against it by now."""
+        helped = run.verdict is not None and run.verdict.result == "helped"
+        if not helped or all(finding.id != run.proposal.finding_id for finding in self.findings.values()):
+            return False
+        context = self.deciding(now)
+        decision = decide(run.proposal, self.policy, context, now)
+        stopped = context.autonomy.paused or context.autonomy.mode != "act"
+        return not stopped and (decision.answer != "deny" or decision.retry)  # a budget that is used up ends nothing
 
     async def keep(self, run: Run, entries: Sequence[Any], now: Now, **more: Any) -> Run:
         """Record a run's move, then know it."""
-        await self.place.ledger.commit(entries, runs=(run,), **more)
-        self.learn(run, told=True)
+        with self.tasks.at_work(run.id):
+            await self.place.ledger.commit(entries, runs=(run,), **more)
+            self.learn(run, told=True)
         self.teller.run(run, now)
         return run
 
@@ -335,6 +336,7 @@ class Road:
             self.teller.logged(run)
         if run.final:
             self.runs.pop(run.id, None)
+            self._checked.pop(run.id, None)
             self.recent.append(run)
         else:
             self.runs[run.id] = run
@@ -355,17 +357,13 @@ class Road:
         return DecideContext(
             autonomy=self.autonomy(),
             default_ceiling=self.default_ceiling,
-            actions_last_hour=self.place.ledger.actions_since(now.unix_ms - HOUR_MS),
+            actions_last_hour=self.place.ledger.actions_since(self.clock_steps.hour_ago_ms(now)),
             active_runs=sum(1 for run in self.runs.values() if run.state in ("acting", "undoing")),
             os=self.place.host.system,
             labels=self.config.agent.labels,
             in_window=in_window,
             own=self.place.own(),
         )
-
-    def is_driven(self, run_id: str) -> bool:
-        """Is a task at work on this run?"""
-        return run_id in self._driven
 
     def waiting(self) -> int:
         """Proposals that wait for a person."""

@@ -26,6 +26,7 @@ from stead.protocols import Actuator, Host, Latest
 
 Mean = Callable[[str, str, float], float | None]  # (metric, subject, the last … seconds) → mean, None when unknown
 UNSUPPORTED: Final = "unsupported"
+UNREADABLE: Final = "unreadable now"
 
 
 class _ImpossibleError(Exception):
@@ -147,14 +148,13 @@ async def _step(
 
 
 async def _read(actuator: Actuator[Any], host: Host, setting: BoundSetting) -> Any:
-
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await actuator.read(host, setting.target)
     except TimeoutError as error:
-        raise _ImpossibleError(f"{UNSUPPORTED}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
+        raise _ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        raise _ImpossibleError(f"{UNSUPPORTED}: {setting.target} could not be read: {error}") from error
+        raise _ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read: {error}") from error
 
 
 def _resolved(name: str, value: Any, present: Any, subject: str, latest: Latest) -> Any:

@@ -7,11 +7,12 @@ and where a value that should confirm the finding is unknown, nothing is propose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from stead.flow.runs import FAILED
 from stead.model.catalog import Catalog, PlaybookDefinition, SettingTemplate
 from stead.model.change import Hold, Run, Target
 from stead.model.find import Finding
@@ -19,7 +20,8 @@ from stead.model.observe import Now
 from stead.model.policy import Actor, Mode
 
 POLICY: Final = Actor("policy", "policy")
-_GAVE_WAY: Final = frozenset(("no_help", "not_held"))
+RECENT_RUNS: Final = 200
+HOUR_MS: Final = 3_600_000
 _AGAIN_MS: Final = 60_000  # what budget, window or pause denied is asked again after this
 _CHANGING: Final = frozenset(("approved", "acting", "verifying", "held", "undoing"))
 
@@ -97,6 +99,25 @@ def consider(findings: Sequence[Finding], catalog: Catalog, context: ProposeCont
         taken |= mine
         wishes.append(wish)
     return Considered(tuple(wishes), tuple(skipped))
+
+
+def relevant(recent: Iterable[Run], opened: Iterable[Finding], catalog: Catalog, now: Now) -> list[Run]:
+    """Of finished runs (newest last) those that `recent` still needs, in the same order.
+
+    Of an open finding each playbook's newest, however old it is: a person's no counts until the finding clears. Of the others
+    what may still have to cool down.
+    """
+    open_ids = {finding.id for finding in opened}
+    cooldown_ms = max((playbook.cooldown_s * 1000 for playbook in catalog.playbooks.values()), default=0.0)
+    answers: dict[tuple[str, str], Run] = {}
+    others: list[Run] = []
+    for run in recent:
+        finding_id = run.proposal.finding_id
+        if finding_id is not None and finding_id in open_ids:
+            answers[finding_id, run.proposal.playbook] = run
+        elif now.unix_ms - run.updated_ms < max(HOUR_MS, cooldown_ms):
+            others.append(run)
+    return sorted((*answers.values(), *others[-RECENT_RUNS:]), key=lambda run: run.updated_ms)
 
 
 def bind(playbook: PlaybookDefinition, finding: Finding | None, context: ProposeContext) -> tuple[BoundSetting, ...] | str:
@@ -181,7 +202,7 @@ def _in_order(finding: Finding, catalog: Catalog, history: Sequence[Run]) -> lis
 
 
 def _did_not_help(run: Run) -> bool:
-    return run.final and run.verdict is not None and run.verdict.result in _GAVE_WAY
+    return run.final and run.verdict is not None and run.verdict.result in FAILED
 
 
 def _in_charge(playbook: PlaybookDefinition, history: Sequence[Run]) -> bool:
@@ -240,7 +261,7 @@ def _after(run: Run, playbook: PlaybookDefinition, finding: Finding, context: Pr
     if run.state == "refused":
         if _decided_otherwise(run, context) or not this:
             return ""
-        waits = _AGAIN_MS if run.decision is not None and run.decision.retry else playbook.ttl_s * 1000
+        waits = playbook.ttl_s * 1000 if _denied_for_good(run) else _AGAIN_MS
         return "" if age_ms >= waits else f"refused: {run.reason}"
     if run.state == "unsupported":
         return run.reason or "unsupported" if this else ""
@@ -252,8 +273,32 @@ def _after(run: Run, playbook: PlaybookDefinition, finding: Finding, context: Pr
         return f"its last run ended as {run.state}: it needs a person"
     if this and _did_not_help(run):
         return "it did not help this finding"
+    if this and run.state == "kept" and playbook.lowers:
+        return "it has lowered autonomy for this finding already"
     if age_ms < playbook.cooldown_s * 1000:
         return f"its last run ended {age_ms / 1000:.0f} s ago; it waits {playbook.cooldown_s:.0f} s"
+    return _nothing_to_show(playbook, finding, context) if this and _was_inconclusive(run) else ""
+
+
+def _denied_for_good(run: Run) -> bool:
+    """Did the policy say no for a reason that stands? What was stale, or could not be read, is another matter a minute later."""
+    return run.decision is not None and run.decision.answer == "deny" and not run.decision.retry
+
+
+def _was_inconclusive(run: Run) -> bool:
+    return run.verdict is not None and run.verdict.result == "inconclusive"
+
+
+def _nothing_to_show(playbook: PlaybookDefinition, finding: Finding, context: ProposeContext) -> str:
+    """Why doing it once more would be inconclusive again; empty when what it predicts can show by now."""
+    said = playbook.predict
+    if said is None:
+        return ""
+    value = context.latest(said.metric, finding.subject if said.subject == "subject" else said.subject)
+    if value is None:
+        return f"it could show no effect last time, and {said.metric} is unknown now"
+    if value < said.meaningful:
+        return f"it could show no effect last time, and with {said.metric} at {value:.2g} (below {said.meaningful:g}) still can't"
     return ""
 
 

@@ -23,8 +23,10 @@ from stead.model.record import Entry
 
 Moved = tuple[Run, tuple[Entry, ...]]
 UNDOABLE: Final = frozenset(("acting", "verifying", "held", "kept"))
+FAILED: Final = frozenset(("no_help", "not_held"))  # verdicts
 ALREADY_SO: Final = "already so"
 GONE: Final = "gone"
+CLOCK_BACK_MS: Final = 60_000
 INTERRUPTED: Final = "interrupted before it was written"
 
 
@@ -131,6 +133,8 @@ def overdue(run: Run, policy: Policy, now_ms: int) -> str:
         return f"nobody approved it within {policy.approval_pending_s:.0f} s"
     if any(now_ms >= approval.expires_ms for approval in run.approvals):
         return "an approval has expired: it counts as no"
+    if any(now_ms < approval.at_ms - CLOCK_BACK_MS for approval in run.approvals):
+        return "the clock was set back since an approval was given: how old it is can't be told, so it counts as no"
     return ""
 
 
