@@ -204,3 +204,11 @@ def test_macos_and_windows() -> None:
     assert {sample.subject for sample in windows.samples} == {"mount:C:\\"}
     busy = one(two_frames(io_probe(), captured("windows11")), "disk.busy_percent", "disk:PhysicalDrive0")
     assert (busy.value, busy.reason) == (None, "not counted on this system")
+
+
+@pytest.mark.parametrize(
+    "kind", ["squashfuse", "squashfuse_ll", "snapfuse", "lxcfs", "portal", "gvfsd-fuse", "Editor-x86_64.AppImage"]
+)
+def test_images_and_doors_behind_fuse_are_no_file_systems_that_fill_up(kind: str) -> None:
+    assert parse_mounts(f"x /mnt/x fuse.{kind} ro 0 0\n") == []
+    assert [mount.path for mount in parse_mounts("host: /mnt/x fuse.sshfs rw 0 0\n")] == ["/mnt/x"]

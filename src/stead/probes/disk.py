@@ -30,6 +30,9 @@ _REMOTE: Final = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs", "lustre", "zfs")
 )
 _IMAGES: Final = frozenset(("squashfs", "iso9660", "erofs", "cramfs", "udf"))  # always full: that is their nature
+_SHIMS: Final = frozenset(  # images again, and doors to other file systems that let only their user in
+    ("fuse.squashfuse", "fuse.squashfuse_ll", "fuse.snapfuse", "fuse.lxcfs", "fuse.portal", "fuse.gvfsd-fuse")
+)
 _SUFFIXES: Final = re.compile(r"^(?:(?:sd|vd|xvd|hd)[a-z]+\d+|(?:nvme\d+n\d+|mmcblk\d+)p\d+)$")
 _NOT_DISKS: Final = ("loop", "ram", "fd", "sr")
 
@@ -69,7 +72,7 @@ def parse_mounts(text: str) -> list[Mount]:
 
 
 def _is_real(mount: Mount) -> bool:
-    if mount.type in _IMAGES:
+    if mount.type in _IMAGES or mount.type in _SHIMS or mount.type.lower().endswith(".appimage"):
         return False
     if mount.path in ("/", "/tmp"):  # noqa: S108 (a mount point, whatever holds it)
         return mount.type not in ("rootfs", "autofs")
