@@ -146,7 +146,14 @@ def test_only_what_waits_can_be_approved(agent: FakeAgent, call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [("kept", EXIT_OK), ("undone", EXIT_UNDONE), ("undo_failed", EXIT_UNDO_FAILED), ("failed", EXIT_FAILURE)]
+    ("end", "code"),
+    [
+        ("kept", EXIT_OK),
+        ("undone", EXIT_UNDONE),
+        ("undo_failed", EXIT_UNDO_FAILED),
+        ("failed", EXIT_FAILURE),
+        ("refused", EXIT_APPROVAL),
+    ],
 )
 def test_approve_waits_for_the_verdict(agent: FakeAgent, call: Call, end: str, code: int) -> None:
     path = iter([run("waiting"), run("acting"), run("verifying"), run(end)])

@@ -171,6 +171,8 @@ def _code(run: Run, *, wanted_undone: bool) -> int:
         return EXIT_UNDO_FAILED
     if run.state in ("failed", "conflict"):
         return EXIT_FAILURE
+    if run.state == "refused":
+        return EXIT_APPROVAL
     if run.state == "undone":
         return EXIT_OK if wanted_undone else EXIT_UNDONE
     return EXIT_OK

@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
+
 from stead.flow import runs
+from stead.flow.decide import decide
 from stead.flow.pipeline import Road
 from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import autonomy_changed
 from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
 from stead.model.change import Hold, Run, Target
-from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, SteadError
+from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, EXIT_WINDOW, SteadError
+from stead.model.observe import Now
 from stead.model.policy import Actor, Approval
 
 ORDERED: Final = {
@@ -67,10 +71,20 @@ class Orders:
             return moved
         refused = await self.road.admitted(moved, now)
         if refused:
+            after = self.find(moved.id)
+            if after.state == "refused":
+                return after
             what, fix = f"approved, but not begun: {refused}", "it begins by itself when that has passed, within its time to live"
-            raise SteadError(what, f"run {run.id}", fix, exit_code=EXIT_PAUSED)
+            raise SteadError(what, f"run {run.id}", fix, exit_code=self._why_later(moved, now))
         self.road.drive(moved)
         return moved
+
+    def _why_later(self, run: Run, now: Now) -> int:
+        """The exit code of what may not begin yet: outside its window, else paused or over the budget."""
+        context = msgspec.structs.replace(self.road.deciding(now), approvals=len(run.approvals))
+        made_by = decide(run.proposal, self.road.policy, context, now).rules
+        timed = {f"rule:{rule.name}" for rule in self.road.policy.rules if rule.when.window or rule.when.outside}
+        return EXIT_WINDOW if timed.intersection(made_by) else EXIT_PAUSED
 
     async def deny(self, prefix: str, reason: str, person: Actor) -> Run:
         """A person's no."""
