@@ -169,3 +169,30 @@ async def test_who_ends_while_it_is_written_is_gone() -> None:
     assert await priority.read(host, mine) == ABSENT
     with pytest.raises(ProcessLookupError):
         await priority.write(host, mine, Priority(nice=5))
+
+
+async def test_a_session_gets_its_weight_back_when_its_process_ended_first(fake: FakeHost) -> None:
+    priority, eleven = actuator(fake), process(fake, 11)
+    step = priority.plan(eleven, await priority.read(fake, eleven), Priority(nice=19, autogroup_nice=19))
+    assert step.target.key == eleven.key and step.target.within["leader"] == "10"
+    fake.scheduler.set_autogroup(10, 19)  # one autogroup, by whichever process of the session it is set
+    fake.scheduler.remove(11)
+    (fake.root / "proc/11/stat").unlink()
+    left = await priority.read(fake, step.target)
+    assert isinstance(left, Priority) and (left.autogroup_nice, left.nice) == (19, None)
+    assert priority.met(left, Priority(nice=19, autogroup_nice=19)) and not priority.met(left, Priority(nice=0, autogroup_nice=0))
+    await priority.write(fake, step.target, Priority(nice=0, autogroup_nice=0))
+    assert fake.scheduler.autogroup(10) == 0
+    with pytest.raises(ProcessLookupError):
+        await priority.write(fake, step.target, Priority(nice=19, autogroup_nice=19))
+    assert fake.scheduler.autogroup(10) == 0, "nothing is lowered for a process that is gone"
+
+
+async def test_a_process_that_took_the_session_leaders_place_is_left_alone(fake: FakeHost) -> None:
+    priority, eleven = actuator(fake), process(fake, 11)
+    step = priority.plan(eleven, await priority.read(fake, eleven), Priority(autogroup_nice=19))
+    (fake.root / "proc/11/stat").unlink()
+    other = msgspec.structs.replace(step.target, within={**step.target.within, "start_ticks": "1"})
+    assert await priority.read(fake, other) == ABSENT
+    with pytest.raises(ProcessLookupError):
+        await priority.write(fake, other, Priority(autogroup_nice=0))

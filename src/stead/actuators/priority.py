@@ -2,7 +2,8 @@
 
 Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
 decides, and it belongs to the whole session. So a plan says whose session that is, and an autogroup that stead
-itself or PID 1 is in is left alone. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
+itself or PID 1 is in is left alone, and when the process ends before its session does, the session's weight is still put
+back. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
 """
 
 from __future__ import annotations
@@ -49,15 +50,18 @@ class PriorityActuator:
         self._host = host
 
     async def read(self, host: Host, target: Target) -> Priority | Absent:
-        """All levers as they are. ABSENT when this very process (pid, start and boot) is not there."""
+        """All levers as they are. ABSENT when this very process (pid, start and boot) is not there.
+
+        Of a process that ended, and left a session whose weight was changed for it, that weight alone.
+        """
         pid = _pid(host, target)
         if pid is None:
-            return ABSENT
+            return _left_behind(host, target)
         try:
             seen = _levers(host, pid)
         except ProcessLookupError:
-            return ABSENT
-        return ABSENT if _pid(host, target) is None else seen
+            return _left_behind(host, target)
+        return _left_behind(host, target) if _pid(host, target) is None else seen
 
     def plan(self, target: Target, now: Priority | Absent, want: Priority | Absent) -> Step:
         """The diff as the system will round it, and whether it can be put back. SteadError for what must not be done."""
@@ -77,14 +81,16 @@ class PriorityActuator:
             note = "no autogroup is in force here: nice alone decides"
         undo, reason = self._undo(now, changed)
         before = {key: getattr(now, key) for key in changed}
+        if "autogroup_nice" in changed:
+            target = _with_session(self._host, target, now.session)
         wait_s = 10.0 if "autogroup_nice" in changed else 5.0
         return Step(self.name, target, cast(Record, before), cast(Record, changed), undo, reason, duration_s=wait_s, note=note)
 
     def met(self, now: Priority | Absent, want: Priority | Absent) -> bool:
-        """Is each lever that is wanted so? A lever that this system lacks can't be wanted."""
+        """Is each lever that is wanted so? A lever that this system lacks, or that went with the process, can't be wanted."""
         if isinstance(now, Absent) or isinstance(want, Absent):
             return now == want
-        return all(getattr(now, key) == value for key, value in _fields(_rounded(now, want)).items())
+        return all(getattr(now, key) in (None, value) for key, value in _fields(_rounded(now, want)).items())
 
     async def write(self, host: Host, target: Target, want: Priority | Absent) -> None:
         """Set what is wanted on the process and the threads that go with it.
@@ -95,7 +101,7 @@ class PriorityActuator:
             raise SteadError("a priority can't be absent", str(target), code="priority.absent")
         pid = _pid(host, target)
         if pid is None:
-            raise ProcessLookupError(f"{target} is gone")
+            return _give_back(host, target, want)
         levers = host.scheduler
         if want.cpus is not None:
             levers.set_affinity(pid, parse_cpus(want.cpus))
@@ -135,6 +141,38 @@ def _pid(host: Host, target: Target) -> int | None:
     pid = int(target.name)
     ticks = host.start_ticks(pid)
     return pid if ticks is not None and str(ticks) == target.identity.get("start_ticks") else None
+
+
+def _with_session(host: Host, target: Target, leader: int | None) -> Target:
+    """The target with its session, by the process that leads it, so that what is shared can be put back without the process."""
+    ticks = host.start_ticks(leader) if leader and str(leader) != target.name else None
+    within = {} if ticks is None else {"leader": str(leader), "start_ticks": str(ticks)}
+    return msgspec.structs.replace(target, within=within)
+
+
+def _leader(host: Host, target: Target) -> int | None:
+    """The pid of the session's leader, if it is the very one that it was."""
+    pid, ticks = target.within.get("leader", ""), target.within.get("start_ticks")
+    alive = pid.isdigit() and target.identity.get("boot_id") == host.boot_id and str(host.start_ticks(int(pid))) == ticks
+    return int(pid) if alive else None
+
+
+def _left_behind(host: Host, target: Target) -> Priority | Absent:
+    """What is left of an ended process's levers: its session's weight, while the session's leader lives."""
+    leader = _leader(host, target)
+    try:
+        return ABSENT if leader is None else Priority(autogroup_nice=host.scheduler.autogroup(leader), session=leader)
+    except ProcessLookupError:
+        return ABSENT
+
+
+def _give_back(host: Host, target: Target, want: Priority) -> None:
+    """Put the weight of an ended process's session back; taking more from it for the sake of who is gone is no use."""
+    leader = _leader(host, target)
+    now = None if leader is None else host.scheduler.autogroup(leader)
+    if leader is None or now is None or want.autogroup_nice is None or want.autogroup_nice > now:
+        raise ProcessLookupError(f"{target} is gone")
+    host.scheduler.set_autogroup(leader, want.autogroup_nice)
 
 
 def _levers(host: Host, pid: int) -> Priority:

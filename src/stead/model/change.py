@@ -34,6 +34,7 @@ class Target(msgspec.Struct, frozen=True):
     kind: str
     name: str
     identity: dict[str, str] = {}
+    within: dict[str, str] = {}  # what it shares a setting with, and outlives it: a process's session (`leader`, `start_ticks`)
 
     def __str__(self) -> str:
         """Show as kind:name."""
