@@ -26,7 +26,7 @@ test: check ## every check, and the tests that take seconds
 	@$(PYTEST) -m "alone and not long"; alone=$$?; $(PYTEST) -n 4 -m "not long and not alone" && exit $$alone
 
 test-long: $(VENV)/.dev ## the tests that take minutes
-	@$(PYTEST) -n 2 -m long
+	@$(PYTEST) -m "alone and long"; alone=$$?; $(PYTEST) -n 4 -m "long and not alone" && exit $$alone
 
 coverage: $(VENV)/.dev ## the fast tests again, with a report of the lines and branches they miss
 	@$(PYTEST) -n 2 -m "not long" --cov --cov-report=term:skip-covered
