@@ -241,7 +241,7 @@ VIEWS = [
 def test_of_what_is_at_rest_the_present_values_are_told(thing: str, words: str) -> None:
     found = at_rest(thing, VIEWS, {})
     assert found is not None and [link.words for link in found.chain] == [words]
-    assert "nothing was found wrong" in found.summary
+    assert "no finding, proposal or change" in found.summary
 
 
 def test_of_what_is_not_measured_it_is_told_what_is_missing() -> None:

@@ -87,7 +87,7 @@ def at_rest(thing: str, views: Sequence[MetricView], missing: Mapping[str, str])
     if not about:
         return None
     links = tuple(Link(one.at_ms, "observe", _now_words(one)) for one in about)
-    return Explanation(thing, f"nothing was found wrong with {thing} and nothing was changed; this is what it is now", links)
+    return Explanation(thing, f"no finding, proposal or change is recorded about {thing}; this is how it is now", links)
 
 
 def _now_words(view: MetricView) -> str:
