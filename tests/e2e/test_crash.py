@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from stead.flow.write import POINTS
+from stead.host import LocalHost
 from stead.model import messages as m
 from stead.model.change import Run
 from stead.model.errors import SteadError
+from stead.workloads.children import find_marked
 from tests.e2e.place import HOG, SHORT, Agent, Hog, hog, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -147,10 +149,9 @@ def scene(tmp_path: Path) -> Iterator[Callable[[str, str], Scene]]:
         if process is not None and process.poll() is None:
             process.kill()
             process.wait(20)
-        for record in tmp_path.glob("state/workloads/*.json"):
-            for worker in json.loads(record.read_text()).get("workers", []):
-                if isinstance(worker, dict) and Path(f"/proc/{worker.get('pid')}").exists():
-                    os.killpg(worker["pid"], signal.SIGKILL)
+    for status, pids in find_marked(LocalHost(), "STEAD_STATUS").items():
+        for pid in pids if Path(status).is_relative_to(tmp_path) else ():
+            os.kill(pid, signal.SIGKILL)
 
 
 def settled(scene: Scene) -> Run | None:
