@@ -46,3 +46,21 @@ async def test_an_approval_that_the_policy_overrules_ends_as_refused(tmp_path: P
     after = await lane.orders.approve(run.id, run.proposal.plan_hash, ANN)
     assert (after.state, lane.level()) == ("refused", 1)
     lane.ledger.close()
+
+
+async def test_an_undo_that_can_not_be_leaves_no_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(tmp_path, turn(tier=3, predict=None))
+    planned = lane.dials.plan
+    monkeypatch.setattr(
+        lane.dials, "plan", lambda *a: msgspec.structs.replace(planned(*a), undo="none", undo_reason="it has no way back")
+    )
+    lane.show(2.0, 1.0)
+    await lane.tick(1)
+    (run,) = lane.runs()
+    await lane.orders.approve(run.id, run.proposal.plan_hash, ANN)
+    await lane.tick(2)
+    assert lane.level() == 9
+    with pytest.raises(SteadError, match="no way back"):
+        await lane.orders.undo(run.id, ANN)
+    assert not lane.road.holds and not lane.ledger.holds()
+    lane.ledger.close()

@@ -118,6 +118,7 @@ class Orders:
 
     async def _put_back(self, run: Run, person: Actor) -> Run:
         now = self.road.place.clock.now()
+        runs.begin_undo(run, "person", self.road.stamp(now))  # raises what forbids it, before a hold is recorded
         keys = dict.fromkeys(step.target.key for step in run.proposal.steps)
         holds = [Hold(run.proposal.playbook, key, run.proposal.finding_id, person, now.unix_ms) for key in keys]
         await self.road.place.ledger.commit([], holds=holds)
