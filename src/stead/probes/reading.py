@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -76,7 +77,7 @@ class Rates:
             del self._last[key]
 
 
-class SystemProbe:
+class SystemProbe(ABC):
     """A probe with one reading on Linux and one through psutil elsewhere. What can't be read becomes unknown."""
 
     name: str = ""
@@ -96,13 +97,13 @@ class SystemProbe:
                 raise
             return unknown(self.metrics, why(failure))
 
+    @abstractmethod
     def read_linux(self, host: Host, now: Now) -> Reading:
         """Read /proc and /sys."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_psutil(self, host: Host, now: Now) -> Reading:
         """Read what psutil has on this system."""
-        raise NotImplementedError
 
 
 def why(failure: Exception) -> str:
