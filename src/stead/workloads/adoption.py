@@ -7,8 +7,10 @@ recorded is looked for by the mark in its environment; what an ended leader left
 from __future__ import annotations
 
 import signal
+import time
 import uuid
 from pathlib import Path
+from typing import Final
 
 from stead.model.observe import Now
 from stead.model.workload import WorkloadSpec
@@ -17,6 +19,9 @@ from stead.workloads import children
 from stead.workloads.pool import Pool
 from stead.workloads.records import SlotRecord, WorkloadFiles, WorkloadRecord
 from stead.workloads.slot import Slot
+
+LOOKS: Final = 4
+LOOK_AGAIN_S: Final = 0.05  # at most three times, and only after a kill between a worker's start and its record
 
 
 def open_pool(spec: WorkloadSpec, files: WorkloadFiles, host: Host, now: Now) -> Pool:
@@ -52,7 +57,7 @@ def _command(spec: WorkloadSpec) -> tuple[object, ...]:
 def _take_up(pool: Pool, record: WorkloadRecord, host: Host, now: Now) -> None:
     here = [slot for slot in record.slots if slot.boot_id == host.boot_id]
     lost = {slot.spawn for slot in here if slot.spawn and slot.pid is None}
-    marked = children.find_marked(host, children.MARK) if lost else {}
+    marked = _look_for(lost, host)
     for slot_record in here:
         slot = _slot(slot_record, now)
         slot.child = _find(slot_record, marked.get(slot_record.spawn, []), host)
@@ -66,6 +71,18 @@ def _take_up(pool: Pool, record: WorkloadRecord, host: Host, now: Now) -> None:
         elif not slot_record.stopping and slot_record.streak + slot.streak:
             slot.stopping_mono_ms = None
             pool.slots[slot.index] = slot
+
+
+def _look_for(lost: set[str], host: Host) -> dict[str, list[int]]:
+    """Spawn mark → pids. A process that is in the middle of its exec shows no environment yet, so it is looked for again."""
+    marked: dict[str, list[int]] = {}
+    for attempt in range(LOOKS):
+        if not lost - marked.keys():
+            break
+        if attempt:
+            time.sleep(LOOK_AGAIN_S)
+        marked = children.find_marked(host, children.MARK)
+    return marked
 
 
 def _find(record: SlotRecord, pids: list[int], host: Host) -> children.Child | None:
