@@ -70,3 +70,10 @@ def runs(pid: int) -> bool:
 def kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+async def children_of(pid: int, driver: ProcessWorkloads) -> list[int]:
+    """The children of a worker, once it has started them."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    await until(lambda: bool(path.read_text().split()), driver)
+    return [int(word) for word in path.read_text().split()]

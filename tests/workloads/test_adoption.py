@@ -15,7 +15,7 @@ from stead.host import LocalHost, SystemClock
 from stead.workloads import children
 from stead.workloads.process import ProcessWorkloads
 from stead.workloads.records import SlotRecord, WorkloadFiles, WorkloadRecord
-from tests.workloads.conftest import SLEEPER, pids, runs, sleeper, until
+from tests.workloads.conftest import SLEEPER, children_of, pids, runs, sleeper, until
 
 Make = Callable[..., ProcessWorkloads]
 
@@ -124,7 +124,7 @@ async def test_an_adopted_worker_is_stopped_with_its_group(supervise: Make) -> N
     first = supervise(sleeper(mode="parent", workers=1))
     assert await first.settle("web", 10)
     [leader] = pids(first)
-    [child] = [int(word) for word in Path(f"/proc/{leader}/task/{leader}/children").read_text().split()]
+    [child] = await children_of(leader, first)
     second = supervise(sleeper(mode="parent", workers=1))
     assert pids(second) == [leader]
     assert await second.stop_all()

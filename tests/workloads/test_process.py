@@ -12,7 +12,7 @@ from stead.host import SystemClock
 from stead.model.errors import SteadError
 from stead.model.workload import Health
 from stead.workloads.process import ProcessWorkloads
-from tests.workloads.conftest import pids, runs, sleeper, until
+from tests.workloads.conftest import children_of, pids, runs, sleeper, until
 
 Make = Callable[..., ProcessWorkloads]
 
@@ -115,7 +115,7 @@ async def test_a_program_that_can_not_be_started_says_why(supervise: Make) -> No
 async def test_who_ignores_sigterm_is_killed_after_the_grace_with_its_whole_group(supervise: Make) -> None:
     driver = supervise(sleeper("web", "stubborn", workers=1), sleeper("tree", "parent", workers=1))
     assert await driver.settle("web", 10) and await driver.settle("tree", 10)
-    child = _children(pids(driver, "tree")[0])
+    child = await children_of(pids(driver, "tree")[0], driver)
     stubborn = pids(driver)[0]
     assert child
     assert await driver.stop_all()
@@ -126,8 +126,7 @@ async def test_it_knows_which_processes_its_workloads_started(supervise: Make) -
     driver = supervise(sleeper(mode="parent", workers=1))
     assert await driver.settle("web", 10)
     [leader] = pids(driver)
-    await until(lambda: _children(leader), driver)
-    [child] = _children(leader)
+    [child] = await children_of(leader, driver)
     assert driver.owns(leader) and driver.owns(child)
     assert not driver.owns(os.getpid()) and not driver.owns(1) and not driver.owns(2**22)
 
@@ -192,7 +191,3 @@ async def test_command_health(supervise: Make) -> None:
     health = Health(argv=("test", "{worker}", "-eq", "1"), interval_s=0.1, timeout_s=5.0, failures=1)
     driver = supervise(replace(base, health=health))
     await until(lambda: "ended with 1" in driver.status("web").reason, driver)  # type: ignore[union-attr]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
