@@ -23,7 +23,7 @@ up: $(VENV)/.up ## start stead on this machine in advise mode (ARGS="--port 8001
 
 # What measures how the CPU is shared runs first, and alone.
 test: check ## every check, and the tests that take seconds
-	@$(PYTEST) -m "alone and not long"; alone=$$?; $(PYTEST) -n 4 -m "not long and not alone" && exit $$alone
+	@$(PYTEST) -m "alone and not long"; alone=$$?; $(PYTEST) -n 3 -m "not long and not alone" && exit $$alone
 
 test-long: $(VENV)/.dev ## the tests that take minutes
 	@$(PYTEST) -m "alone and long"; alone=$$?; $(PYTEST) -n 4 -m "long and not alone" && exit $$alone
