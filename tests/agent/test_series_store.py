@@ -294,6 +294,7 @@ def test_a_foreign_write_lock_is_named(store: SeriesStore) -> None:
     assert store.flush() == 1
 
 
+@pytest.mark.alone
 def test_a_loop_may_append_and_ask_while_a_thread_writes(store: SeriesStore) -> None:
     done, failures = threading.Event(), []
 
@@ -334,6 +335,7 @@ for second in range(10**6):
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("survived", [25, 299, 640])
 def test_kill_9_loses_no_more_than_flush_s(tmp_path: Path, survived: int) -> None:
     path = tmp_path / "series.db"

@@ -152,7 +152,7 @@ class SeriesStore:
         """One series over [from, to), at most `points` rows. Raw values where the range is short and they are kept."""
         span, unit = (from_ms, to_ms), self.units.get(metric, "")
         try:
-            with self._reading:
+            with self._writing, self._reading:  # between two writes, so that nothing is on its way to the disk
                 source = choose(to_ms - from_ms, points, self._base * 1000, self._oldest(metric, subject), from_ms)
                 if source == "raw":
                     return raw_answer(metric, subject, unit, self._raw(metric, subject, from_ms, to_ms), span, points)
