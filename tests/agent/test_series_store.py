@@ -307,13 +307,15 @@ def test_a_loop_may_append_and_ask_while_a_thread_writes(store: SeriesStore) -> 
 
     writer = threading.Thread(target=write)
     writer.start()
-    for second in range(600):
-        store.append(at(second), [Sample("cpu", "host", float(second))])
-        if second % 50 == 0:
-            seen = store.query("cpu", "host", START_MS, START_MS + 600_000, points=1000)
-            assert len(seen.at_ms) == second + 1
-    done.set()
-    writer.join()
+    try:
+        for second in range(600):
+            store.append(at(second), [Sample("cpu", "host", float(second))])
+            if second % 50 == 0:
+                seen = store.query("cpu", "host", START_MS, START_MS + 600_000, points=1000)
+                assert len(seen.at_ms) == second + 1
+    finally:  # a failure here must not leave a thread that spins beside the next test
+        done.set()
+        writer.join()
     assert failures == []
     store.flush()
     assert store.query("cpu", "host", START_MS, START_MS + 600_000, points=1000).avg == tuple(map(float, range(600)))
