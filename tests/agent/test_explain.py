@@ -10,6 +10,7 @@ import pytest
 
 from stead.agent.explain import at_rest, explain
 from stead.flow import record, runs
+from stead.ledger.leaf import leaf
 from stead.model.change import Attempt, Hold, Receipt, Run, Step, Verdict
 from stead.model.errors import SteadError
 from stead.model.find import Finding
@@ -40,7 +41,7 @@ class Book:
         run, entries = move
         self.moved[run.id] = run
         for one in entries:
-            leaf, blob = record.leaf(one, b"0" * 16)
+            leaf, blob = leaf(one, b"0" * 16)
             row = StoredEntry(len(self.stored) + 1, f"{one.id}-{len(self.stored)}", one.type, one.subject, one.ts_ms, leaf)
             self.stored.append((row, blob.data if blob else None))
         return run

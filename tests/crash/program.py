@@ -17,13 +17,13 @@ from typing import Any
 from stead.actuators import autonomy, priority
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.agent.crash import mark_from
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import runs
 from stead.flow.act import Hands
 from stead.flow.plan import plan
 from stead.flow.propose import BoundSetting, Wish
 from stead.flow.write import id_source
 from stead.host import LocalHost, SystemClock
+from stead.ledger.store import LedgerStore
 from stead.model.catalog import PlaybookDefinition, SettingTemplate, StateChange
 from stead.model.change import Run, Target
 from stead.model.policy import Actor, Autonomy, Decision, Policy

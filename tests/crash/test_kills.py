@@ -13,9 +13,9 @@ import pytest
 
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.agent.crash import list_marks, mark_from
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import runs
 from stead.host import SystemClock
+from stead.ledger.store import LedgerStore
 from stead.model.policy import Autonomy
 from tests.actuators.children import child
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import runs
 from stead.flow.act import Hands
+from stead.ledger.store import LedgerStore
 from stead.model.change import Run, Step, Verdict
 from stead.model.messages import Event
 from stead.model.policy import Policy

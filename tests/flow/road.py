@@ -11,7 +11,6 @@ import msgspec
 
 from stead.actuators import autonomy
 from stead.actuators.autonomy_file import AutonomyFile
-from stead.agent.ledger_store import LedgerStore
 from stead.agent.road_probe import RoadProbe
 from stead.catalog import load_catalog, load_policy
 from stead.detectors.band import BandDetector
@@ -20,6 +19,7 @@ from stead.flow.observe import Observer
 from stead.flow.orders import Orders
 from stead.flow.pipeline import Road
 from stead.flow.place import Place, Plugged
+from stead.ledger.store import LedgerStore
 from stead.model.catalog import (
     Catalog,
     Exit,

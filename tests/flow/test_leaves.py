@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.flow import record, runs
-from stead.flow.record import leaf
+from stead.ledger.leaf import leaf
 from stead.model.change import Attempt, Receipt, Verdict
 from stead.model.find import Finding
 from stead.model.policy import Autonomy

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from stead.actuators import priority
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import runs
 from stead.flow.act import Hands
 from stead.flow.plan import plan
 from stead.flow.propose import BoundSetting, Wish
 from stead.host import LocalHost
+from stead.ledger.store import LedgerStore
 from stead.model.catalog import PlaybookDefinition, SettingTemplate
 from stead.model.change import Run, Verdict
 from stead.model.policy import Policy

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.flow import record, runs
-from stead.flow.record import Blob, canonical, entry, leaf, plan_hash, restrict, uuid7
+from stead.flow.record import entry, plan_hash, uuid7
+from stead.ledger.leaf import Blob, canonical, leaf, restrict
 from stead.model.change import Attempt, Receipt
 from stead.model.find import Finding
 from stead.model.observe import MetricsSnapshot, Now

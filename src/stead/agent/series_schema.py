@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
-from stead.agent.store_version import written_by
+from stead.host.sqlite_header import written_by
 from stead.model.errors import SteadError
 
 if sys.platform == "win32":

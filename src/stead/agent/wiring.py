@@ -18,7 +18,6 @@ from stead import plugins
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.agent.bus import LocalBus
 from stead.agent.crash import mark_from
-from stead.agent.ledger_store import LedgerStore
 from stead.agent.log import open_log
 from stead.agent.raw_writer import RawWriter
 from stead.agent.road_probe import RoadProbe
@@ -32,6 +31,7 @@ from stead.flow.place import Place, Plugged
 from stead.flow.record import uuid7
 from stead.host import LocalHost, SystemClock
 from stead.host.local import person_name
+from stead.ledger.store import LedgerStore
 from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station

@@ -1,40 +1,25 @@
-"""Record: every transition of the road as a ledger entry, and an entry as the exact bytes of its leaf.
+"""Record: every transition of the road as a ledger entry.
 
-A leaf is one RFC 8785 object of restricted JSON, so that a plain `json.dumps` gives the same bytes as a full
-canonicaliser: ASCII member names, integers within ±2^53, no floats (decimal strings instead), no lone surrogates. What is
-bulky or about people (titles, command lines, evidence, error texts) goes to a salted blob: the leaf holds
-sha256(salt ‖ blob), so erasing salt and blob breaks no proof. Pure: ids, time and salts come as arguments.
+What is bulky or about people (titles, command lines, evidence, error texts) goes beside the leaf (`bulk`), where it can be
+erased. Pure: ids and time come as arguments.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
+from stead.ledger.leaf import canonical, clean_text
 from stead.model.change import Attempt, Proposal, Receipt, Run, Step, Verdict
 from stead.model.find import Finding
 from stead.model.observe import MetricsSnapshot, Now
 from stead.model.policy import Actor, Approval, Autonomy, Decision
 from stead.model.record import Entry
 
-LEAF_MAX_BYTES: Final = 65_535
-EXACT_INT_MAX: Final = 2**53
 AGENT: Final = Actor("agent", "stead")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Blob(msgspec.Struct, frozen=True):
-    """Erasable detail beside a leaf. `ref` is what the leaf says about it: "sha256:<hex of sha256(salt ‖ data)>"."""
-
-    ref: str
-    salt: bytes
-    data: bytes
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -62,7 +47,7 @@ def uuid7(unix_ms: int, random: bytes) -> str:
 def entry(type_: str, stamp: Stamp, body: Any, *, subject: str = "", cause: str = "", bulk: Any = None) -> Entry:
     """One ledger entry. The body says what it is `about`; `bulk`, if given, is encoded as JSON and kept beside the leaf."""
     built: dict[str, Any] = msgspec.to_builtins(body, str_keys=True)
-    data = None if bulk is None else msgspec.json.encode(_clean_text(msgspec.to_builtins(bulk)), order="sorted")
+    data = None if bulk is None else msgspec.json.encode(clean_text(msgspec.to_builtins(bulk)), order="sorted")
     return Entry(
         id=stamp.new_id(),
         type=type_,
@@ -74,103 +59,6 @@ def entry(type_: str, stamp: Stamp, body: Any, *, subject: str = "", cause: str 
         prev_cause=cause,
         bulk=data,
     )
-
-
-def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
-    """The exact leaf bytes (at most 65,535) of an entry, and the blob that goes with it. Raises ValueError if it can't fit."""
-    body = restrict(one.body)
-    data = one.bulk
-    encoded = _leaf_bytes(one, body, salt, data)
-    if len(encoded) > LEAF_MAX_BYTES:
-        data = _dump({"body": body, "bulk": None if one.bulk is None else one.bulk.decode("utf-8", "replace")})
-        encoded = _leaf_bytes(one, {"about": one.subject, "oversize_bytes": len(encoded)}, salt, data)
-    if len(encoded) > LEAF_MAX_BYTES:
-        raise ValueError(f"an entry of type {one.type} does not fit a leaf even without its body")
-    return encoded, None if data is None else Blob(_ref(salt, data), salt, data)
-
-
-def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
-    envelope: dict[str, Any] = {
-        "actor": {"id": one.actor.id, "kind": one.actor.kind},
-        "host": one.host,
-        "id": one.id,
-        "prev_cause": one.prev_cause,
-        "ts": iso(one.ts_ms),
-        "type": one.type,
-        "v": one.v,
-    }
-    if data is not None:
-        envelope["blob"] = _ref(salt, data)
-    return _dump({**restrict(envelope), "body": body})
-
-
-def _ref(salt: bytes, data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(salt + data).hexdigest()
-
-
-def iso(unix_ms: int) -> str:
-    """Unix milliseconds as RFC 3339 in UTC with six decimals."""
-    moment = _EPOCH + timedelta(milliseconds=unix_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
-
-
-def canonical(value: Any) -> bytes:
-    """RFC 8785 bytes of a value, after `restrict`."""
-    return _dump(restrict(value))
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def restrict(value: Any) -> Any:
-    """The value in restricted JSON: see the module's description. Names that are not ASCII are escaped, one to one."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int):
-        return value if -EXACT_INT_MAX <= value <= EXACT_INT_MAX else str(value)
-    if isinstance(value, float):
-        return decimal_string(value)
-    if isinstance(value, dict):
-        return {_name(str(key)): restrict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [restrict(item) for item in value]
-    return restrict(msgspec.to_builtins(value, str_keys=True))
-
-
-def decimal_string(value: float) -> str:
-    """A float as the shortest decimal that reads back the same, without an exponent; "NaN", "Infinity", "-Infinity"."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    text = repr(value)
-    if "e" not in text:
-        return text
-    from decimal import Decimal  # seldom needed, and a megabyte
-
-    return format(Decimal(text), "f")
-
-
-def _name(name: str) -> str:
-    plain = name.isascii() and "\\" not in name
-    return name if plain else name.encode("unicode_escape").decode("ascii")
-
-
-def _text(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _clean_text(value: Any) -> Any:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, dict):
-        return {_clean_text(key): _clean_text(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean_text(item) for item in value]
-    return value
 
 
 def plan_hash(steps: Sequence[Step]) -> str:

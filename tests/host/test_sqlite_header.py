@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stead.agent.store_version import written_by
+from stead.host.sqlite_header import written_by
 
 
 def test_no_file_and_no_database_say_nothing(tmp_path: Path) -> None:

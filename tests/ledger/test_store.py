@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.agent.ledger_store import LedgerStore
 from stead.flow import record, runs
+from stead.ledger.store import LedgerStore
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
 from stead.model.find import Finding

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from stead.agent.ledger_errors import as_stead_error
+from stead.ledger.errors import as_stead_error
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from stead.agent.ledger_errors import as_stead_error
+from stead.ledger.errors import as_stead_error
 from stead.model.errors import SteadError
 
 

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stead.agent import ledger_tables as tables
-from stead.agent.ledger_errors import as_stead_error, needs_reopening
-from stead.agent.ledger_read import LedgerReader
-from stead.agent.state_lock import StateLock
+from stead.ledger import tables
+from stead.ledger.errors import as_stead_error, needs_reopening
+from stead.ledger.read import LedgerReader
+from stead.ledger.state_lock import StateLock
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
 from stead.model.find import Finding

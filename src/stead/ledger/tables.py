@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from stead.agent.store_version import written_by
-from stead.flow.record import leaf
+from stead.host.sqlite_header import written_by
+from stead.ledger.leaf import leaf
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
 from stead.model.find import Finding
