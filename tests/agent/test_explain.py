@@ -41,8 +41,8 @@ class Book:
         run, entries = move
         self.moved[run.id] = run
         for one in entries:
-            leaf, blob = leaf(one, b"0" * 16)
-            row = StoredEntry(len(self.stored) + 1, f"{one.id}-{len(self.stored)}", one.type, one.subject, one.ts_ms, leaf)
+            data, blob = leaf(one, b"0" * 16)
+            row = StoredEntry(len(self.stored) + 1, f"{one.id}-{len(self.stored)}", one.type, one.subject, one.ts_ms, data)
             self.stored.append((row, blob.data if blob else None))
         return run
 

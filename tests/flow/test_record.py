@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stead.flow import record, runs
 from stead.flow.record import entry, plan_hash, uuid7
-from stead.ledger.leaf import Blob, canonical, leaf, restrict
+from stead.ledger.leaf import LEAF_MAX_BYTES, Blob, canonical, decimal_string, leaf, restrict
 from stead.model.change import Attempt, Receipt
 from stead.model.find import Finding
 from stead.model.observe import MetricsSnapshot, Now
@@ -57,7 +57,7 @@ def assert_restricted(value: Any) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_are_decimal_strings_that_read_back(value: float) -> None:
-    told = record.decimal_string(value)
+    told = decimal_string(value)
     assert "e" not in told.lower()
     assert float(told) == value
 
@@ -93,11 +93,11 @@ def test_leaf_has_the_members_of_the_format() -> None:
 @given(st.integers(60_000, 70_000))
 def test_oversize_goes_to_the_blob(size: int) -> None:
     data, blob = leaf(made({"text": "x" * size}, b"detail"), SALT)
-    assert len(data) <= record.LEAF_MAX_BYTES
+    assert len(data) <= LEAF_MAX_BYTES
     assert isinstance(blob, Blob)
     if size > 65_535:
         assert json.loads(blob.data) == {"body": {"text": "x" * size}, "bulk": "detail"}
-        assert json.loads(data)["body"]["oversize_bytes"] > record.LEAF_MAX_BYTES
+        assert json.loads(data)["body"]["oversize_bytes"] > LEAF_MAX_BYTES
 
 
 def test_what_can_not_fit_at_all_is_refused() -> None:
