@@ -169,6 +169,8 @@ def _impossible(config: Config) -> Iterator[tuple[Place, str, str]]:
         (("store", "hour_days"), store.hour_days),
         (("store", "flush_s"), store.flush_s),
         (("log", "max_bytes"), log.max_bytes),
+        (("ledger", "witness_interval_s"), config.ledger.witness_interval_s),
+        (("ledger", "witness_timeout_s"), config.ledger.witness_timeout_s),
     ]
     for name, probe in agent.probes.items():
         above += [(("agent", "probes", name, "interval_s"), probe.interval_s)]

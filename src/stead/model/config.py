@@ -47,6 +47,22 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flush_s: float = 10.0  # at most this much is lost by kill -9
 
 
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who vouches for this host's record: witnesses that cosign its checkpoints."""
+
+    policy: str = ""  # a tlog-policy file: the witnesses (name, vkey, URL) and their quorum; empty: none cosigns
+    witness_interval_s: float = 300.0  # how often a checkpoint that moved is submitted
+    witness_timeout_s: float = 10.0  # for all witnesses together; whoever is slower is unknown
+    require_witness_at_start: bool = False  # true: record and change nothing before a witness has answered
+
+
+class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose record this host vouches for: the logs that it cosigns as a C2SP tlog-witness."""
+
+    logs: tuple[str, ...] = ()  # their vkeys, as `stead ledger key` prints them there
+    policy: str = ""  # a tlog-policy file whose `log` lines are cosigned too
+
+
 class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits of what stead may do here. Aliases of the seeds: simulation_mode (true: mode advise), protected_patterns."""
 
@@ -103,6 +119,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent: AgentConfig = AgentConfig()
     hub: HubConfig = HubConfig()
     store: StoreConfig = StoreConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    witness: WitnessConfig = WitnessConfig()
     safety: SafetyConfig = SafetyConfig()
     log: LogConfig = LogConfig()
     workloads: tuple[WorkloadSpec, ...] = ()

@@ -139,6 +139,18 @@ class ListEntries(msgspec.Struct, frozen=True, tag="entries"):
     subject: str = ""
 
 
+class AddCheckpoint(msgspec.Struct, frozen=True, tag="add-checkpoint"):
+    """→ WitnessReply: another log asks this host to cosign. `body` is a C2SP tlog-witness request, which authorises itself."""
+
+    body: bytes
+
+
+class GetWitnesses(msgspec.Struct, frozen=True, tag="witnesses"):
+    """→ WitnessList: who cosigns this host's record. `submit`: hand them the newest checkpoint first, and wait for them."""
+
+    submit: bool = False
+
+
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
     """→ Done, then Events whose type matches one of the globs."""
 
@@ -148,6 +160,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
 RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
+    | AddCheckpoint | GetWitnesses
 )  # fmt: skip
 
 
@@ -288,12 +301,42 @@ class EntryList(msgspec.Struct, frozen=True, tag="entries"):
     entries: tuple[EntryView, ...]
 
 
+class WitnessReply(msgspec.Struct, frozen=True, tag="witness-reply"):
+    """Answer to AddCheckpoint, as HTTP carries it: 200 with cosignature lines, 409 with a size, or why not."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class WitnessView(msgspec.Struct, frozen=True):
+    """One witness of this host's record, as it answered last."""
+
+    name: str
+    url: str
+    ok: bool | None  # None: unknown, it has not answered
+    detail: str = ""
+    size: int | None = None  # of the checkpoint that it cosigned last
+    at_ms: int | None = None  # when
+
+
+class WitnessList(msgspec.Struct, frozen=True, tag="witnesses"):
+    """Answer to GetWitnesses. `quorum`: the newest cosigned checkpoint has the cosignatures that the policy asks for."""
+
+    origin: str
+    size: int
+    cosigned: int | None
+    quorum: bool
+    witnesses: tuple[WitnessView, ...]
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Nothing more to say."""
 
 
 ReplyBody = (
     Status | MetricList | SeriesAnswer | TopAnswer | FindingList | RunList | HoldList | Explanation | EntryList | Done | Problem
+    | WitnessReply | WitnessList
 )  # fmt: skip
 
 
