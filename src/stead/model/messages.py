@@ -13,6 +13,19 @@ import msgspec
 from stead.model.change import Hold, Run
 from stead.model.errors import Problem
 from stead.model.find import Finding
+from stead.model.ledger_messages import (
+    BlobView,
+    EntryPage,
+    GetBlob,
+    GetCheckpoint,
+    GetLeaves,
+    GetProof,
+    LeafList,
+    LedgerHead,
+    ProofBundle,
+    RotateKey,
+    SearchEntries,
+)
 from stead.model.observe import Band, Fact, MetricEvent, MetricsSnapshot, Top
 from stead.model.policy import Actor, Autonomy, Mode
 from stead.model.workload import WorkloadStatus
@@ -160,7 +173,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
 RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
-    | AddCheckpoint | GetWitnesses
+    | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlob | SearchEntries | GetProof | RotateKey
 )  # fmt: skip
 
 
@@ -336,7 +349,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 ReplyBody = (
     Status | MetricList | SeriesAnswer | TopAnswer | FindingList | RunList | HoldList | Explanation | EntryList | Done | Problem
-    | WitnessReply | WitnessList
+    | WitnessReply | WitnessList | LedgerHead | LeafList | BlobView | EntryPage | ProofBundle
 )  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""What is asked and answered about the ledger: its checkpoint, leaves, blobs, proofs and keys.
+
+A verifier takes nothing on trust from these answers: it gets exact bytes, and recomputes. All are part of the unions in
+`stead.model.messages`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from stead.model.record import StoredEntry
+
+LEAVES_MAX: Final = 512  # leaves in one answer
+
+
+class GetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint"):
+    """→ LedgerHead: the newest signed checkpoint that is durable, and the keys of the log."""
+
+
+class GetLeaves(msgspec.Struct, frozen=True, tag="leaves"):
+    """→ LeafList over indexes [start, end): at most 512, and fewer where they are large; empty beyond the end."""
+
+    start: int
+    end: int
+
+
+class GetBlob(msgspec.Struct, frozen=True, tag="blob"):
+    """→ BlobView: what is kept beside the leaf of this entry, if it was not erased."""
+
+    id: str
+
+
+class SearchEntries(msgspec.Struct, frozen=True, tag="search"):
+    """→ EntryPage, newest first: entries that meet all that is given. One answer looks at a bounded stretch.
+
+    `text` is looked for in leaf and blob, whatever its case; `types` is a glob; `actor` an id or a kind; times are Unix
+    milliseconds, [since, until). Only entries with `after` < seq < `before` are looked at (before 0: no bound).
+    """
+
+    text: str = ""
+    types: str = ""
+    subject: str = ""
+    actor: str = ""
+    since_ms: int = 0
+    until_ms: int = 0
+    after: int = 0
+    before: int = 0
+    limit: int = 50
+
+
+class GetProof(msgspec.Struct, frozen=True, tag="proof"):
+    """→ ProofBundle of an entry, or of what speaks for a run or finding; the start or end of an id is enough."""
+
+    id: str
+
+
+class RotateKey(msgspec.Struct, frozen=True, tag="rotate-key"):
+    """→ LedgerHead: the log gets a new key, which the old one signs for. A person must order it."""
+
+
+class LogKey(msgspec.Struct, frozen=True):
+    """One key of the log: its verifier key, when it began, and how its private half is kept."""
+
+    vkey: str
+    since_ms: int
+    active: bool  # does it sign checkpoints now?
+    place: str = ""  # file of the private key
+    sealed: bool = False  # by systemd-creds to this machine
+
+
+class LedgerHead(msgspec.Struct, frozen=True, tag="checkpoint"):
+    """Answer to GetCheckpoint and RotateKey. `policy` is the trust policy file that goes with proofs of this log."""
+
+    checkpoint: bytes
+    vkeys: tuple[str, ...]
+    size: int
+    origin: str
+    policy: bytes
+    keys: tuple[LogKey, ...] = ()
+
+
+class LeafList(msgspec.Struct, frozen=True, tag="leaves"):
+    """Answer to GetLeaves: entries with their exact leaf bytes, in order from `start`."""
+
+    entries: tuple[StoredEntry, ...]
+
+
+class BlobView(msgspec.Struct, frozen=True, tag="blob"):
+    """Answer to GetBlob; salt and data are None where the blob was erased. sha256(salt ‖ data) is what the leaf says."""
+
+    salt: bytes | None = None
+    data: bytes | None = None
+
+
+class EntryPage(msgspec.Struct, frozen=True, tag="search"):
+    """Answer to SearchEntries. `more`: ask again with this as `before`; 0 when all has been looked at."""
+
+    entries: tuple[StoredEntry, ...]
+    more: int = 0
+
+
+class ProofBundle(msgspec.Struct, frozen=True, tag="proof"):
+    """Answer to GetProof: three files that a stranger checks offline, and the place of the entry (`index` from 0)."""
+
+    id: str
+    index: int
+    leaf: bytes
+    proof: bytes  # c2sp.org/tlog-proof@v1
+    policy: bytes  # c2sp.org/tlog-policy
+    note: str = ""  # what the proof lacks, in words: "no witness has cosigned it yet"
