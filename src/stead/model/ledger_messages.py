@@ -26,10 +26,11 @@ class GetLeaves(msgspec.Struct, frozen=True, tag="leaves"):
     end: int
 
 
-class GetBlob(msgspec.Struct, frozen=True, tag="blob"):
-    """→ BlobView: what is kept beside the leaf of this entry, if it was not erased."""
+class GetBlobs(msgspec.Struct, frozen=True, tag="blobs"):
+    """→ BlobList over the leaves of indexes [start, end): what is kept beside them and was not erased."""
 
-    id: str
+    start: int
+    end: int
 
 
 class SearchEntries(msgspec.Struct, frozen=True, tag="search"):
@@ -87,11 +88,19 @@ class LeafList(msgspec.Struct, frozen=True, tag="leaves"):
     entries: tuple[StoredEntry, ...]
 
 
-class BlobView(msgspec.Struct, frozen=True, tag="blob"):
-    """Answer to GetBlob; salt and data are None where the blob was erased. sha256(salt ‖ data) is what the leaf says."""
+class StoredBlob(msgspec.Struct, frozen=True):
+    """What is kept beside the leaf of entry `seq`; sha256(salt ‖ data) is what the leaf calls its blob."""
 
-    salt: bytes | None = None
-    data: bytes | None = None
+    seq: int
+    salt: bytes
+    data: bytes
+
+
+class BlobList(msgspec.Struct, frozen=True, tag="blobs"):
+    """Answer to GetBlobs. It speaks of the indexes before `end`, which is less than what was asked for where blobs are large."""
+
+    blobs: tuple[StoredBlob, ...]
+    end: int
 
 
 class EntryPage(msgspec.Struct, frozen=True, tag="search"):

@@ -14,9 +14,9 @@ from stead.model.change import Hold, Run
 from stead.model.errors import Problem
 from stead.model.find import Finding
 from stead.model.ledger_messages import (
-    BlobView,
+    BlobList,
     EntryPage,
-    GetBlob,
+    GetBlobs,
     GetCheckpoint,
     GetLeaves,
     GetProof,
@@ -173,7 +173,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
 RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
-    | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlob | SearchEntries | GetProof | RotateKey
+    | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlobs | SearchEntries | GetProof | RotateKey
 )  # fmt: skip
 
 
@@ -349,7 +349,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 ReplyBody = (
     Status | MetricList | SeriesAnswer | TopAnswer | FindingList | RunList | HoldList | Explanation | EntryList | Done | Problem
-    | WitnessReply | WitnessList | LedgerHead | LeafList | BlobView | EntryPage | ProofBundle
+    | WitnessReply | WitnessList | LedgerHead | LeafList | BlobList | EntryPage | ProofBundle
 )  # fmt: skip
 
 
