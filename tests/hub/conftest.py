@@ -127,7 +127,7 @@ class FakeAgent:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=1 << 20)
         os.chmod(self.path, 0o666)
 
     async def stop(self) -> None:
@@ -181,6 +181,7 @@ class FakeAgent:
             m.Why: lambda: m.Explanation(body.thing, "because", (m.Link(NOW, "find", "it crossed", "e1"),)),
             m.ListEntries: lambda: m.EntryList((m.EntryView(1, "e1", "finding.opened", "f1", NOW, "{}"),)),
             m.Subscribe: m.Done,
+            m.AddCheckpoint: lambda: m.WitnessReply(409, "text/x.tlog.size", b"7\n"),
             m.Pause: self._pause,
             m.Resume: lambda: self.status,
             m.SetAutonomy: lambda: self._set(body),

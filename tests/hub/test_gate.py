@@ -8,7 +8,7 @@ from stead.hub.gate import NeedsPermission, handlers_of
 from stead.hub.keys import Token, new_token
 from tests.hub.conftest import FakeAgent, Hub
 
-OPEN = {"/", "/page.js", "/page.css", "/healthz", "/readyz"}
+OPEN = {"/", "/page.js", "/page.css", "/healthz", "/readyz", "/witness/add-checkpoint"}
 FILL = {"metric": "infra.cpu_utilization", "run": "run-one", "proposal": "run-one", "path": "x"}
 
 

@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
 from stead.config import load_config
-from stead.hub import health, live, openapi, openmetrics, orders, page, reads, session
+from stead.hub import health, live, openapi, openmetrics, orders, page, reads, session, witness
 from stead.hub.gate import Gate, NeedsPermission
 from stead.hub.gateway import Gateway
 from stead.hub.keys import Token, load_key, load_token
@@ -33,6 +33,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), live_period_s: float = 1.0) -> Litestar:
     """The application: every route with its permission. `hosts` are the names, beside loopback's, that Host may say."""
     gate, watch = Gate(token, hosts), Live(gateway, live_period_s)
+    bucket = witness.Bucket(witness.BURST, witness.PER_S)
 
     @contextlib.asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:
@@ -53,6 +54,7 @@ def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), liv
             *health.ROUTES,
             *openmetrics.ROUTES,
             *live.ROUTES,
+            *witness.ROUTES,
             *page.routes(),
             *openapi.ROUTES,
         ],
@@ -62,6 +64,7 @@ def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), liv
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "live": Provide(lambda: watch, sync_to_thread=False),
+            "bucket": Provide(lambda: bucket, sync_to_thread=False),
         },
         exception_handlers={SteadError: from_stead, HTTPException: from_http, Exception: from_defect},
         before_send=[_headers],

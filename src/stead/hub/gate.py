@@ -20,7 +20,8 @@ from litestar.routes import BaseRoute, HTTPRoute, WebSocketRoute
 
 from stead.hub.keys import Token
 
-PERMISSIONS: Final = ("open", "read", "order")
+PERMISSIONS: Final = ("open", "witness", "read", "order")
+NO_TOKEN: Final = ("open", "witness")  # a log that asks a witness has none: the signature on its checkpoint stands for one
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -54,7 +55,7 @@ class Gate:
         if changes:
             self._check_origin(connection)
         connection.scope["user"] = None
-        if _is_options(handler) or handler.opt["permission"] == "open":
+        if _is_options(handler) or handler.opt["permission"] in NO_TOKEN:
             return
         by = self.who(connection)
         if by is None and handler.opt.get("first_message"):

@@ -1,0 +1,98 @@
+"""This host as a C2SP `tlog-witness` for other hosts' logs: HTTP in, one message to the agent, HTTP out.
+
+No token: by the standard the checkpoint's own signature, of a log that this host knows, is the authorisation. So the route
+has a permission of its own and limits of its own, and what is no request at all never reaches the agent. The key and the
+state stay with the agent; the hub only carries bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation
+
+from stead.hub.routes import Agent, problems
+from stead.model import messages as m
+
+MAX_BODY_BYTES: Final = 65_536  # 63 hashes and a checkpoint with a hundred signatures fit
+BURST: Final = 50.0
+PER_S: Final = 10.0
+SIZE: Final = "text/x.tlog.size"
+MEANINGS: Final = {
+    200: "Cosignature lines of this witness",
+    400: "Not a request of the standard, or the old size is larger than the checkpoint's",
+    403: "No signature by a key that this witness knows for the log",
+    404: "The log is not one of those that this witness cosigns",
+    409: "The old size is not that of the checkpoint cosigned last, which the body says; or the same size with another root",
+    413: "The body is larger than 64 KiB",
+    422: "The consistency proof does not lead from the checkpoint cosigned last to this one",
+    429: "More requests than this witness takes; Retry-After says when to come again",
+}
+
+
+class Bucket:
+    """Lets `burst` requests through at once and `per_s` a second in the long run. One for all: who asks is not known."""
+
+    def __init__(self, burst: float, per_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._per_s, self._clock_s = burst, per_s, clock_s
+        self._left, self._at_s = burst, clock_s()
+
+    def wait_s(self) -> float:
+        """Take one: 0 when there was one, else the seconds until there is."""
+        now_s = self._clock_s()
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if self._left >= 1:
+            self._left -= 1
+            return 0.0
+        return (1 - self._left) / self._per_s
+
+
+class TextRequest(Operation):
+    """The body is text in the standard's own form, which no struct describes: so the description says it here."""
+
+    def to_schema(self) -> dict[str, Any]:
+        """The operation with its body."""
+        words = "A line `old <size>`, the consistency proof's hashes, an empty line, the checkpoint as a signed note"
+        text = {"type": "string", "pattern": "^old [0-9]+\\n", "description": words}
+        return {**super().to_schema(), "requestBody": {"required": True, "content": {"text/plain": {"schema": text}}}}
+
+
+def _described(status: int) -> ResponseSpec:
+    media: Any = SIZE if status == 409 else "text/plain"
+    return ResponseSpec(str, generate_examples=False, description=MEANINGS[status], media_type=media)
+
+
+@post(
+    "/witness/add-checkpoint",
+    opt={"permission": "witness"},
+    security=[],
+    status_code=200,
+    media_type="text/plain",
+    operation_class=TextRequest,
+    request_max_body_size=MAX_BODY_BYTES,
+    response_description=MEANINGS[200],
+    responses={**problems(500, 503), **{status: _described(status) for status in MEANINGS if status != 200}},
+)
+async def add_checkpoint(request: Request[Any, Any, Any], gateway: Agent, bucket: NamedDependency[Bucket]) -> Response[bytes]:
+    """Cosign a log's checkpoint, as a C2SP tlog-witness with the submission prefix `/witness`. Its signature authorises it."""
+    wait_s = bucket.wait_s()
+    if wait_s:
+        return _text(429, b"too many requests\n", {"Retry-After": str(int(wait_s) + 1)})
+    body = await request.body()
+    if not body.startswith(b"old "):
+        return _text(400, b"not an add-checkpoint request: it begins with a line `old <size>`\n")
+    reply = await gateway.ask(m.AddCheckpoint(body), m.WitnessReply)
+    return Response(reply.body, status_code=reply.status, headers={"Content-Type": reply.content_type})  # exact: clients compare
+
+
+def _text(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response[bytes]:
+    return Response(body, status_code=status, media_type="text/plain", headers=headers or {})
+
+
+ROUTES = [add_checkpoint]
