@@ -13,7 +13,18 @@ from stead.tlog.keys import COSIGNATURE, ED25519, ID_BYTES, MLDSA, Signature, Si
 from stead.tlog.merkle import Unproven
 from stead.tlog.strict import Malformed, decode64
 
-__all__ = ("Note", "Signature", "Verified", "check_text", "format_note", "parse_note", "sign_note", "signature_line", "verified")
+__all__ = (
+    "Note",
+    "Signature",
+    "Verified",
+    "check_text",
+    "format_note",
+    "parse_note",
+    "sign_note",
+    "signature_line",
+    "split_note",
+    "verified",
+)
 
 NOTE_MAX_BYTES: Final = 1_000_000  # as Go's note package
 SIGNATURES_MAX: Final = 100  # as Go's note package
@@ -35,16 +46,21 @@ class Verified(NamedTuple):
 
 def parse_note(data: bytes) -> Note:
     """Read a note of up to 1,000,000 bytes and 100 signatures. Raises Malformed."""
-    if len(data) > NOTE_MAX_BYTES:
-        raise Malformed(f"note: {len(data)} bytes are more than {NOTE_MAX_BYTES}")
-    whole = check_text(data, "note")
-    text, gap, tail = whole.rpartition("\n\n")
-    if not gap or not tail.endswith("\n"):
-        raise Malformed("note: no empty line and lines of signatures after the text")
+    text, tail = split_note(data)
     lines = tail.split("\n", SIGNATURES_MAX + 1)[:-1]
     if len(lines) > SIGNATURES_MAX:
         raise Malformed(f"note: more than {SIGNATURES_MAX} signatures")
-    return Note(text + "\n", tuple(signature_line(line, f"note, signature {number}") for number, line in enumerate(lines, 1)))
+    return Note(text, tuple(signature_line(line, f"note, signature {number}") for number, line in enumerate(lines, 1)))
+
+
+def split_note(data: bytes) -> tuple[str, str]:
+    """A note's text and the lines under it, which nothing has read yet. Raises Malformed."""
+    if len(data) > NOTE_MAX_BYTES:
+        raise Malformed(f"note: {len(data)} bytes are more than {NOTE_MAX_BYTES}")
+    text, gap, tail = check_text(data, "note").rpartition("\n\n")
+    if not gap or not tail.endswith("\n"):
+        raise Malformed("note: no empty line and lines of signatures after the text")
+    return text + "\n", tail
 
 
 def format_note(note: Note) -> bytes:

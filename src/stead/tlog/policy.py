@@ -77,8 +77,6 @@ def parse_policy(data: bytes) -> TrustPolicy:
         raise Malformed(f"policy: {len(data)} bytes are more than {POLICY_MAX_BYTES}")
     if data.translate(None, _ALLOWED):
         raise Malformed("policy: it has a control character")
-    if not data.endswith(b"\n"):
-        raise Malformed("policy: the last line has no newline, so its end may be missing")
     reading = _Reading()
     for number, line in enumerate(data.decode(errors="surrogateescape").split("\n"), 1):
         words = _words(line)
@@ -87,7 +85,10 @@ def parse_policy(data: bytes) -> TrustPolicy:
                 reading.line(words)
             except Malformed as error:
                 raise Malformed(f"policy, line {number}: {error}") from None
-    return reading.policy()
+    policy = reading.policy()
+    if not data.endswith(b"\n"):
+        raise Malformed("policy: the last line has no newline, so its end may be missing")
+    return policy
 
 
 def format_policy(policy: TrustPolicy) -> bytes:

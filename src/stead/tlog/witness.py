@@ -13,7 +13,7 @@ from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.cosignature import cosign
 from stead.tlog.keys import SigningKey, VerifierKey
 from stead.tlog.merkle import EMPTY_ROOT, Unproven, check_consistency
-from stead.tlog.note import Note, Signature, check_text, format_note, parse_note, signature_line, verified
+from stead.tlog.note import Note, Signature, check_text, format_note, parse_note, signature_line, split_note, verified
 from stead.tlog.proof import parse_hashes
 from stead.tlog.strict import Malformed, decimal, encode64
 
@@ -82,19 +82,20 @@ def answer(
 ) -> WitnessAnswer:
     """What a witness answers at `time_s` (POSIX seconds). `logs` gives the keys of each origin; `key` is the witness's, 0x04.
 
-    400 for what is not a request, or an old size beyond the new one; 404 for an unknown origin; 403 without a signature of
-    the log; 409 with the size that is held (text/x.tlog.size) when the old size is another one; 409 in plain text when the
-    log signed two roots for one size (asking again can't help); 422 for a proof that proves nothing; 200 with the cosignature.
+    400 for what is not a request with a checkpoint, or an old size beyond the new one; 404 for an unknown origin; 403 without
+    a good signature of the log; 409 with the size that is held (text/x.tlog.size) when the old size is another one; 409 in
+    plain text when the log signed two roots for one size (asking again can't help); 422 for a proof that proves nothing; 200
+    with the cosignature.
     """
     try:
         request = parse_request(body)
-        note = parse_note(request.checkpoint)
-        new = parse_checkpoint(note.text)
+        text, _ = split_note(request.checkpoint)
+        new = parse_checkpoint(text)
     except Malformed as error:
         return _refusal(400, str(error))
     if new.origin not in logs:
         return _refusal(404, "unknown log")
-    signatures = _signatures_of(note, logs[new.origin])
+    signatures = _signatures_of(request.checkpoint, logs[new.origin])
     if not signatures:
         return _refusal(403, "invalid signature: none of this log's known keys signed the checkpoint")
     if request.old > new.size:
@@ -108,8 +109,8 @@ def answer(
         _check_consistency(last, new, request.proof)
     except Unproven as error:
         return _refusal(422, f"consistency proof: {error}")
-    line = cosign(note.text, key, time_s).line
-    return WitnessAnswer(200, TEXT_TYPE, line.encode(), Remember(new.origin, new, format_note(Note(note.text, signatures))))
+    line = cosign(text, key, time_s).line
+    return WitnessAnswer(200, TEXT_TYPE, line.encode(), Remember(new.origin, new, format_note(Note(text, signatures))))
 
 
 def cosignatures(text: str, body: bytes, keys: Sequence[VerifierKey]) -> tuple[Signature, ...]:
@@ -139,11 +140,11 @@ def _check_consistency(last: Held, new: Checkpoint, proof: Sequence[bytes]) -> N
         raise Unproven("from size 0 it must be empty")
 
 
-def _signatures_of(note: Note, keys: Sequence[VerifierKey]) -> tuple[Signature, ...]:
-    """The signatures by these keys; none when one of them is not good."""
+def _signatures_of(note: bytes, keys: Sequence[VerifierKey]) -> tuple[Signature, ...]:
+    """The signatures by these keys; none when one of them is not good, or a line can't be read."""
     try:
-        return _known(note, keys)
-    except Unproven:
+        return _known(parse_note(note), keys)
+    except Malformed:
         return ()
 
 
