@@ -1,0 +1,121 @@
+"""stead's proofs before verifiers that it did not write: the Go team's, tlog-scales, and sigstore's.
+
+What stead makes and what stead checks could be wrong in the same way. These programs share nothing with it but the formats, so
+a proof that they accept, and forgeries that they refuse, are worth something. At least two of them must be here in CI.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.independent import programs
+from tests.independent.made import Log
+from tests.independent.mutations import OF_THE_PATH, OF_WITNESSES, Mutation, Proof, forged, one_bit
+from tests.independent.programs import AbsentError, Case, Program
+
+PROOFS = 1000
+FEWEST_IN_CI = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("independent")
+
+
+def every(folder: Path) -> dict[str, Callable[[], Program]]:
+    return {"tlog-scales": programs.tlog_scales, "sigstore": programs.sigstore, "go": lambda: programs.go_sumdb(folder)}
+
+
+def here(name: str, folder: Path) -> Program:
+    try:
+        return every(folder)[name]()
+    except AbsentError as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="module", params=["tlog-scales", "sigstore", "go"])
+def program(request: pytest.FixtureRequest, folder: Path) -> Program:
+    return here(request.param, folder)
+
+
+@pytest.fixture(scope="module", params=["tlog-scales", "go"])  # sigstore checks no consistency proofs
+def growth_program(request: pytest.FixtureRequest, folder: Path) -> Program:
+    return here(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def witnessed() -> Log:
+    return Log(1500, witnessed=True)
+
+
+@pytest.fixture(scope="module")
+def proofs(witnessed: Log) -> list[Proof]:
+    return witnessed.proofs(PROOFS)
+
+
+def test_enough_of_them_are_here(folder: Path) -> None:
+    missing = []
+    for find in every(folder).values():
+        try:
+            find()
+        except AbsentError as why:
+            missing.append(str(why))
+    assert len(missing) <= len(every(folder)) - (FEWEST_IN_CI if os.environ.get("CI") else 1), missing
+
+
+def test_they_accept_every_proof(program: Program, proofs: list[Proof]) -> None:
+    told = program.answers([proof.case for proof in proofs])
+    assert told == ["ok"] * PROOFS
+
+
+def test_they_refuse_every_forgery(program: Program, proofs: list[Proof]) -> None:
+    kinds: tuple[Mutation, ...] = OF_THE_PATH + (OF_WITNESSES if program.witnesses else ())
+    forgeries = forged(proofs, kinds, seed=4)
+    told = program.answers([proof.case for proof in forgeries])
+    accepted = [forgeries[at] for at, answer in enumerate(told) if answer == "ok"]
+    assert not accepted and len(told) == PROOFS
+
+
+def test_without_witnesses_the_logs_signature_is_enough(program: Program) -> None:
+    log = Log(300, witnessed=False)
+    assert program.answers([proof.case for proof in log.proofs(20)]) == ["ok"] * 20
+
+
+def test_they_accept_that_a_log_only_grew(growth_program: Program, witnessed: Log) -> None:
+    assert growth_program.answers(witnessed.growth(PROOFS)) == ["ok"] * PROOFS
+
+
+def test_they_refuse_another_history(growth_program: Program, witnessed: Log) -> None:
+    random = Random(6)
+    told = growth_program.answers([another_history(case, random) for case in witnessed.growth(PROOFS)])
+    assert "ok" not in told and len(told) == PROOFS
+
+
+def another_history(case: Case, random: Random) -> Case:
+    """One hash of the proof changed, left out or added."""
+    hashes = list(case["hashes"])
+    at = random.randrange(len(hashes)) if hashes else 0
+    match random.randrange(3) if hashes else 2:
+        case 0:
+            hashes[at] = one_bit(hashes[at], random)  # type: ignore[arg-type]
+        case 1:
+            del hashes[at]
+        case _:
+            hashes.insert(at, random.randbytes(32))
+    return {**case, "hashes": hashes}
+
+
+def test_a_person_runs_them_on_three_files(program: Program, proofs: list[Proof], tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("entry.json", "entry.tlog-proof", "policy.tlog-policy")]
+    for file, data in zip(files, proofs[0][:3], strict=True):
+        file.write_bytes(data)
+    done = program.run(*files)
+    assert done.returncode == 0 and done.stdout.startswith("entry "), done.stderr
+    files[0].write_bytes(proofs[0].leaf + b" ")
+    refused = program.run(*files)
+    assert refused.returncode != 0 and not refused.stdout
