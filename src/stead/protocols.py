@@ -21,6 +21,7 @@ from stead.model.policy import Approval
 from stead.model.record import Entry, StoredEntry
 
 State = TypeVar("State", bound=msgspec.Struct)
+Note = Callable[[str], None]  # one operation as it was really made, for the receipt
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -70,6 +71,7 @@ class Host(Protocol):
     def keep(self, path: str, once: int = 0) -> KeptFile: ...  # once > 0: by one call of at most so many bytes
     def list(self, path: str) -> list[str]: ...
     def write(self, path: str, data: bytes) -> None: ...
+    def note(self, operation: str) -> None: ...  # something was changed, and not through this door
     def statvfs(self, path: str) -> Any: ...
     def start_ticks(self, pid: int) -> int | None: ...  # None: no such process
     async def run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed: ...
@@ -119,6 +121,7 @@ class Actuator(Protocol[State]):
 
     `read` returns ABSENT when the target is not there in this identity. `plan` says what will be, as the system will round
     it, and whether the undo is exact. `met` tolerates that rounding. `write` makes it so, or raises SteadError or OSError.
+    What `write` changes through its host is noted for the receipt; what it changes otherwise it tells by `host.note`.
     """
 
     name: str
@@ -165,8 +168,8 @@ class WorkloadDriver(Protocol):
 
     def names(self) -> Sequence[str]: ...
     def status(self, name: str) -> Any: ...  # WorkloadStatus | None
-    async def set_workers(self, name: str, count: int) -> None: ...
-    async def restart(self, name: str, generation: int) -> None: ...
+    async def set_workers(self, name: str, count: int, note: Note | None = None) -> None: ...  # note: what it does for that
+    async def restart(self, name: str, generation: int, note: Note | None = None) -> None: ...
     async def settle(self, name: str, timeout_s: float) -> bool: ...  # wait until it is as wanted
     def owns(self, pid: int) -> bool: ...  # was this process started by a workload?
     async def tick(self, now: Now) -> None: ...

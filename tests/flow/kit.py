@@ -80,6 +80,7 @@ class Dials:
         if target.name in self.half:
             self.dials[target.name] = msgspec.structs.replace(self.dials[target.name], level=want.level)
             raise OSError(1, "only half of it")
+        host.note(f"turn {target.name} to {want.level}")
         old = msgspec.structs.asdict(self.dials[target.name])
         self.dials[target.name] = Dial(**{**old, **{k: v for k, v in msgspec.structs.asdict(want).items() if v is not None}})
         if isinstance(fault, float):

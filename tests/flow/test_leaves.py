@@ -28,7 +28,7 @@ def samples() -> list[Entry]:
         proposal((dial_step(lease_s=9.0),), prediction=PREDICTION), decision("ask", approvals_needed=1), at
     )
     attempt = Attempt("t1", "run-1", 0, "forward", {"level": 1}, {"level": 9}, NOW.unix_ms)
-    receipt = Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms)
+    receipt = Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms, 0.1, 0.2, ("turn a to 9",))
     return [
         record.finding_opened(finding, at),
         record.finding_cleared(finding, at),

@@ -13,7 +13,7 @@ import msgspec
 from stead.model.change import ABSENT, Absent, Step, Target
 from stead.model.errors import SteadError
 from stead.model.policy import Autonomy, Mode
-from stead.protocols import Actuator, Host
+from stead.protocols import Actuator, Host, Note
 
 CEILING_MAX: Final = 2  # tiers 3 and 4 never act alone
 
@@ -35,8 +35,8 @@ class Kept(Protocol):
     def read(self) -> Autonomy:
         """As it is now."""
 
-    def write(self, autonomy: Autonomy) -> None:
-        """Make it so."""
+    def write(self, autonomy: Autonomy, note: Note | None = None) -> None:
+        """Make it so, and tell what was done for that."""
 
 
 class AutonomyActuator:
@@ -86,7 +86,7 @@ class AutonomyActuator:
             locked=now.locked if want.locked is None else want.locked,
             paused=now.paused if want.paused is None else want.paused,
         )
-        self._kept.write(after)
+        self._kept.write(after, host.note)
 
 
 def _ceiling(now: Autonomy, scope: str, first: Autonomy) -> int:

@@ -16,6 +16,7 @@ import msgspec
 
 from stead.model.errors import SteadError
 from stead.model.policy import Autonomy, Mode
+from stead.protocols import Note
 
 _SAFE: Final = Autonomy(mode="observe", ceilings={"host": 0}, locked=True)
 _ADVISE: Final = Autonomy()
@@ -62,15 +63,22 @@ class AutonomyFile:
         self.problem = ""
         return Autonomy(stored.mode, dict(stored.ceilings), stored.locked)
 
-    def write(self, autonomy: Autonomy) -> None:
-        """Make it so, durably. SteadError when it can't be written; a pause comes first, and a resume last."""
+    def write(self, autonomy: Autonomy, note: Note | None = None) -> None:
+        """Make it so, durably. SteadError when it can't be written; a pause comes first, and a resume last.
+
+        `note` is told what was done.
+        """
+        tell = note or (lambda operation: None)
         try:
             if autonomy.paused and not self.paused():
                 self.pause("by stead")
+                tell("make the pause file")
             stored = _Stored(autonomy.mode, dict(autonomy.ceilings), autonomy.locked)
             _replace(self.path, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
-            if not autonomy.paused:
+            tell(f"replace {self.path.name}: {msgspec.json.encode(stored).decode()}")
+            if not autonomy.paused and self.paused():
                 self.resume()
+                tell("remove the pause file")
         except OSError as error:
             raise SteadError(
                 f"stead's autonomy can't be written: {error.strerror}",

@@ -68,7 +68,7 @@ class Service:
                 f"{target} can't be restarted", str(target), "a workload is removed by its definition, not by a change"
             )
         driver, status = found
-        await driver.restart(target.name, want.generation)
+        await driver.restart(target.name, want.generation, host.note)
         if not await driver.settle(target.name, status.wanted * status.replace_s):
             after = driver.status(target.name)
             why = (after and after.reason) or "its workers did not become healthy in time"

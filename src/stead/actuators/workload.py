@@ -59,12 +59,12 @@ class Workload:
         if found is None or isinstance(want, Absent):
             raise SteadError(f"{target} can't be scaled", str(target), "a workload is removed by its definition, not by a change")
         driver, before = found
-        await driver.set_workers(target.name, want.count)
+        await driver.set_workers(target.name, want.count, host.note)
         if await driver.settle(target.name, before.replace_s) or _as_many(driver.status(target.name), want.count):
             return
         after = driver.status(target.name)
         why = (after and after.reason) or "they did not start or stop in time"
-        await driver.set_workers(target.name, before.wanted)
+        await driver.set_workers(target.name, before.wanted, host.note)
         raise SteadError(
             f"{target.name} did not come to {want.count} workers: {why}",
             str(target),

@@ -17,6 +17,7 @@ import msgspec
 
 from stead.flow import runs
 from stead.flow.record import AGENT, Stamp, uuid7
+from stead.host.operations import NotedHost
 from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
 from stead.model.errors import SteadError
 from stead.model.messages import Event
@@ -29,6 +30,8 @@ ENDED_MAX: Final = 256
 POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
 State = Any
 Way = Literal["forward", "undo"]
+Outcome = Literal["done", "already", "failed", "unknown", "moot", "conflict"]
+NOT_NOTED: Final = "not known: stead ended in the middle of the write, and read afterwards what was there"
 Entries = tuple[Entry, ...]
 
 
@@ -182,12 +185,12 @@ class Writer:
         run, attempt = await self._attempt(run, index, way, seen, want, pending)
         self._mark(step, way, "after_attempt")
         cpu_s, began = time.thread_time(), self.clock.now().mono_ms
-        error = await self._write(run, step, way, want)
+        error, operations = await self._write(run, step, way, want)
         self._mark(step, way, "after_write")
         outcome, after, why = await self._read_back(step, want, error)
         self._mark(step, way, "after_read")
         cost = (time.thread_time() - cpu_s, (self.clock.now().mono_ms - began) / 1000)
-        return self._settle(run, index, way, outcome, after, why, (), attempt.id, cost)
+        return self._settle(run, index, way, outcome, after, why, (), attempt.id, cost, operations)
 
     def _mark(self, step: Step, way: Way, point: str) -> None:
         self.mark(f"act.{step.actuator}.{way}.{point}")
@@ -202,20 +205,23 @@ class Writer:
         await self.commit(run, (*pending, *entries), unused)
         return run, attempt
 
-    async def _write(self, run: Run, step: Step, way: Way, want: Record | None) -> str:
-        """Write; returns what went wrong, or nothing. Pause is looked at right before a forward write."""
-        actuator = self._actuator(step)
+    async def _write(self, run: Run, step: Step, way: Way, want: Record | None) -> tuple[str, tuple[str, ...]]:
+        """Write; returns what went wrong (or nothing) and what was really done. Pause is looked at right before it."""
+        actuator, door = self._actuator(step), NotedHost(self.host)
         if way == "forward" and not self.may_write(run):
-            return "paused before it was written"
+            return "paused before it was written", ()
         self._mark(step, way, "before_write")
+        wrong = ""
         try:
             async with asyncio.timeout(step.duration_s):
-                await actuator.write(self.host, step.target, from_record(actuator, want))
+                await actuator.write(door, step.target, from_record(actuator, want))
         except TimeoutError:
-            return f"the write took longer than {step.duration_s:g} s, so its outcome was read"
+            wrong = f"the write took longer than {step.duration_s:g} s, so its outcome was read"
         except Exception as error:
-            return str(error) or repr(error)
-        return ""
+            wrong = str(error) or repr(error)
+        finally:
+            door.close()
+        return wrong, door.operations
 
     async def _read_back(
         self, step: Step, want: Record | None, error: str
@@ -235,16 +241,17 @@ class Writer:
         run: Run,
         index: int,
         way: Way,
-        outcome: Literal["done", "already", "failed", "unknown", "moot", "conflict"],
+        outcome: Outcome,
         after: State | Absent | None,
         error: str,
         pending: Entries,
         attempt_id: str = "",
         cost: tuple[float, float] = (0.0, 0.0),
+        operations: tuple[str, ...] = (),
     ) -> runs.Moved:
         stamp = self.stamp()
         seen = None if after is None else to_record(after)
-        receipt = Receipt(attempt_id, index, way, outcome, seen, error, stamp.now.unix_ms, *cost)
+        receipt = Receipt(attempt_id, index, way, outcome, seen, error, stamp.now.unix_ms, *cost, operations)
         run, entries = runs.settled(run, receipt, stamp)
         return run, (*pending, *entries)
 
@@ -254,14 +261,18 @@ class Writer:
         if attempt is None:
             return run, ()
         step, index, way = run.proposal.steps[attempt.step], attempt.step, attempt.direction
+
+        def settle(outcome: Outcome, seen: State | Absent | None, why: str = "") -> runs.Moved:
+            return self._settle(run, index, way, outcome, seen, why, (), attempt.id, operations=(NOT_NOTED,))
+
         try:
             seen = await self._look_for(step, step.duration_s)
         except SteadError as error:
-            return self._settle(run, index, way, "unknown", None, str(error), (), attempt.id)
+            return settle("unknown", None, str(error))
         if self.met(step, seen, attempt.want):
-            return self._settle(run, index, way, "done", seen, "", (), attempt.id)
+            return settle("done", seen)
         if isinstance(seen, Absent):
-            return self._settle(run, index, way, "moot", seen, "the target is gone", (), attempt.id)
+            return settle("moot", seen, "the target is gone")
         if self.met(step, seen, attempt.before) or between(to_record(seen), attempt.before, attempt.want):
-            return self._settle(run, index, way, "failed", seen, runs.INTERRUPTED, (), attempt.id)
-        return self._settle(run, index, way, "conflict", seen, "not as stead left it", (), attempt.id)
+            return settle("failed", seen, runs.INTERRUPTED)
+        return settle("conflict", seen, "not as stead left it")

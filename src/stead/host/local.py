@@ -117,6 +117,9 @@ class LocalHost:
         finally:
             os.close(fd)
 
+    def note(self, operation: str) -> None:
+        """Something was changed by other means. Kept where a write is recorded (`operations.NotedHost`), and nowhere else."""
+
     def statvfs(self, path: str) -> Any:
         """Ask a file system for its sizes. Raises OSError; may hang on a dead network mount."""
         if not hasattr(os, "statvfs"):

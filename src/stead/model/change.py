@@ -139,6 +139,7 @@ class Receipt(msgspec.Struct, frozen=True):
     at_ms: int
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    operations: tuple[str, ...] = ()  # what was really called, in order: "setpriority(process 4711, 10)"
 
 
 class Verdict(msgspec.Struct, frozen=True):

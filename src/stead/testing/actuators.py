@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stead.host.operations import NotedHost
 from stead.model.change import ABSENT, Absent, Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Actuator, Host
@@ -104,6 +105,15 @@ async def writes_the_same_twice_without_harm(case: Case) -> None:
     assert case.actuator.met(await case.actuator.read(case.host, case.target), _state(case, step.want))
 
 
+async def says_what_it_really_did(case: Case) -> None:
+    """A write that changed something has noted its operations, through the door or by `host.note`: receipts are made of them."""
+    now = await case.actuator.read(case.host, case.target)
+    step = case.actuator.plan(case.target, now, case.states[0])
+    door = NotedHost(case.host)
+    await case.actuator.write(door, case.target, _state(case, step.want))
+    assert door.operations, "it changed something, and nothing was noted"
+
+
 async def knows_what_is_not_there(case: Case) -> None:
     """What is not there reads ABSENT, which meets nothing but ABSENT."""
     assert await case.actuator.read(case.host, case.absent) == ABSENT
@@ -133,6 +143,7 @@ CHECKS: Final[tuple[Callable[[Case], Awaitable[None]], ...]] = (
     puts_back_exactly_what_it_says_it_can,
     has_nothing_to_do_when_it_is_so,
     writes_the_same_twice_without_harm,
+    says_what_it_really_did,
     knows_what_is_not_there,
     never_touches_a_successor,
 )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from stead.model.observe import Now
 from stead.model.workload import Worker, WorkloadSpec, WorkloadStatus
-from stead.protocols import Host
+from stead.protocols import Host, Note
 from stead.workloads import children
 from stead.workloads.health import fill
 from stead.workloads.records import WorkloadFiles, WorkloadRecord, cap_log
@@ -22,6 +22,10 @@ from stead.workloads.slot import Slot
 
 LOG_LIMIT_BYTES = 1_000_000
 KILL_MS = 2_000  # an ended group is gone within this, also on a busy machine
+
+
+def unnoted(operation: str) -> None:
+    """Nobody records what is done now."""
 
 
 class Pool:
@@ -38,6 +42,7 @@ class Pool:
         self.removed = False  # no longer defined: its workers are stopped and its record goes
         self.closing = False  # stop all workers, without forgetting how many are wanted
         self.reason = ""
+        self.note: Note = unnoted  # told what is done to the workers, by whoever last wanted a change
         self.tally = Tally()
         self.slots: dict[int, Slot] = {}
         self._files = files
@@ -164,7 +169,7 @@ class Pool:
             grace_ms = self.spec.stop_grace_s * 1000
             if slot.stopping_mono_ms is not None and self._now.mono_ms - slot.stopping_mono_ms >= grace_ms and not slot.killed:
                 slot.killed = True
-                slot.child.signal_group(signal.SIGKILL)
+                self._signal(slot, slot.child, signal.SIGKILL)
             return
         slot.child.bury()
         slot.child = None
@@ -180,7 +185,7 @@ class Pool:
         elif slot.stopping_mono_ms is None:
             slot.stopping_mono_ms = self._now.mono_ms
             self.save()
-            slot.child.signal_group(signal.SIGTERM)
+            self._signal(slot, slot.child, signal.SIGTERM)
 
     def _fill(self, index: int) -> None:
         slot = self.slots.setdefault(index, Slot(index))
@@ -204,6 +209,13 @@ class Pool:
         except (OSError, ValueError, IndexError) as error:
             self.crashes += 1
             slot.crashed(self.spec, f"it could not be started: {error}", self._now)
+            self.note(f"start worker {index} of {self.spec.name}: {type(error).__name__}")
+        else:
+            self.note(f"start worker {index} of {self.spec.name}: process {slot.child.pid}")
+
+    def _signal(self, slot: Slot, child: children.Child, number: signal.Signals) -> None:
+        child.signal_group(number)
+        self.note(f"{number.name} to worker {slot.index} of {self.spec.name}: process group {child.pid}")
 
     def _roll(self) -> None:
         """Replace one worker of an older generation, unhealthy ones first, while all others are well."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.workload import Health, WorkloadSpec, WorkloadStatus
-from stead.protocols import Clock, Host
+from stead.protocols import Clock, Host, Note
 from stead.workloads import children, health
 from stead.workloads.adoption import open_pool, open_removed
-from stead.workloads.pool import KILL_MS, Pool
+from stead.workloads.pool import KILL_MS, Pool, unnoted
 from stead.workloads.records import WorkloadFiles
 from stead.workloads.slot import HURRY_S, Slot
 
@@ -55,18 +55,26 @@ class ProcessWorkloads:
             self._host, pid
         )
 
-    async def set_workers(self, name: str, count: int) -> None:
-        """Want this many workers from now on, durably. Raises SteadError outside the workload's bounds."""
+    async def set_workers(self, name: str, count: int, note: Note | None = None) -> None:
+        """Want this many workers from now on, durably. Raises SteadError outside the workload's bounds.
+
+        `note` is told each operation on this workload's workers from now on.
+        """
         pool = self._pool(name)
         low, high = pool.spec.min_workers, pool.spec.max_workers
         if not low <= count <= high:
             raise SteadError(f"{name} can't have {count} workers", f"workload:{name}", f"{low} to {high} are allowed")
+        pool.note = note or unnoted
         if pool.wanted != count:
+            pool.note(f"workers wanted of {name}: {pool.wanted} → {count}")
             pool.wanted = count
             await self._moved(pool)
 
-    async def restart(self, name: str, generation: int) -> None:
-        """Bring all workers to this generation, one at a time, unless they are. Raises SteadError for an older one."""
+    async def restart(self, name: str, generation: int, note: Note | None = None) -> None:
+        """Bring all workers to this generation, one at a time, unless they are. Raises SteadError for an older one.
+
+        `note` is told each operation on this workload's workers from now on.
+        """
         pool = self._pool(name)
         if generation < pool.generation:
             raise SteadError(
@@ -74,11 +82,14 @@ class ProcessWorkloads:
                 f"workload:{name}",
                 "a restart can't be un-restarted: ask for a higher generation",
             )
+        pool.note = note or unnoted
         if generation > pool.generation:
+            pool.note(f"generation of {name}: {pool.generation} → {generation}")
             pool.generation = generation
             pool.restarts += 1
             await self._moved(pool)
         elif pool.reached != generation:
+            pool.note(f"generation {generation} of {name} was tried again")
             pool.try_again()
             await self._moved(pool)
 
