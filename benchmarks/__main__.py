@@ -16,7 +16,8 @@ RECORDED = "exathlon_hosts_1s.npz"
 def plan(options: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
     """What to run as module and arguments, and what is left out with the reason."""
     short = ["--window", str(options.window)]
-    runs = [["benchmarks.start"], ["benchmarks.decision"], ["benchmarks.process_table"], ["benchmarks.agent", *short]]
+    runs = [[f"benchmarks.{name}"] for name in ("start", "decision", "process_table", "merkle")]
+    runs.append(["benchmarks.agent", *short])
     skipped = []
     if options.data and Path(options.data, RECORDED).exists():
         runs.insert(3, ["benchmarks.raw_storage", options.data])
