@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
@@ -88,6 +89,12 @@ def test_leaf_has_the_members_of_the_format() -> None:
     assert blob is not None
     assert parsed["blob"] == blob.ref == "sha256:" + hashlib.sha256(SALT + b"detail").hexdigest()
     assert "blob" not in json.loads(leaf(made({}), SALT)[0])
+
+
+def test_an_entrys_own_salt_makes_its_leaf_known_before_it_is_stored() -> None:
+    one = msgspec.structs.replace(made({"a": 1}, b"detail"), salt=b"f" * 16)
+    assert leaf(one, SALT) == leaf(one, b"other") != leaf(made({"a": 1}, b"detail"), SALT)
+    assert leaf(one, SALT)[1] == Blob("sha256:" + hashlib.sha256(b"f" * 16 + b"detail").hexdigest(), b"f" * 16, b"detail")
 
 
 @given(st.integers(60_000, 70_000))

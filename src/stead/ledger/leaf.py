@@ -32,7 +32,11 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
-    """The exact leaf bytes (at most 65,535) of an entry, and the blob that goes with it. Raises ValueError if it can't fit."""
+    """The exact leaf bytes (at most 65,535) of an entry, and the blob that goes with it. Raises ValueError if it can't fit.
+
+    An entry that has a salt of its own is written with that one.
+    """
+    salt = one.salt or salt
     body = restrict(one.body)
     data = one.bulk
     encoded = _leaf_bytes(one, body, salt, data)

@@ -27,6 +27,7 @@ class Entry(msgspec.Struct, frozen=True):
     prev_cause: str = ""
     bulk: bytes | None = None
     v: int = 1
+    salt: bytes = b""  # 16 random bytes for what is beside the leaf, where its hash must be known before it is stored
 
 
 class StoredEntry(msgspec.Struct, frozen=True):
