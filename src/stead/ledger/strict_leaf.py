@@ -1,0 +1,121 @@
+"""Whether a stored entry's columns say what its leaf says, and whether the leaf is canonical restricted JSON.
+
+Columns are only an index beside the leaf; what they say differently would send a reader to the wrong entry. A canonical leaf
+has one spelling, so that two programs that read it can't read it differently. Formats: RFC 8785, restricted as in
+`stead.ledger.leaf`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from stead.ledger.leaf import EXACT_INT_MAX
+from stead.model.record import StoredEntry
+
+_SECOND_END: Final = 19  # "2026-11-21T02:15:05"
+
+
+class LeafHead(msgspec.Struct):
+    """The members of a leaf that columns repeat, or that name its blob."""
+
+    id: str
+    type: str
+    ts: str
+    blob: str = ""
+
+
+class _About(msgspec.Struct):
+    about: str = ""
+
+
+class _Body(msgspec.Struct):
+    body: _About
+
+
+_heads: Final = msgspec.json.Decoder(LeafHead)
+_bodies: Final = msgspec.json.Decoder(_Body)
+
+
+def head_of(leaf: bytes) -> LeafHead:
+    """A leaf's own id, type, time and blob. Raises ValueError when it is not such a JSON object."""
+    try:
+        return _heads.decode(leaf)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def time_text(unix_ms: int) -> str:
+    """Unix milliseconds as a leaf writes them: RFC 3339, UTC, six decimals."""
+    second, ms = divmod(unix_ms, 1000)
+    return f"{_second_text(second)}.{ms:03d}000Z"
+
+
+@lru_cache(maxsize=4096)
+def _second_text(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def disagreement(entry: StoredEntry, head: LeafHead) -> str:
+    """The first column that says something else than the leaf; empty when all agree."""
+    if entry.id != head.id:
+        return "id"
+    if entry.type != head.type:
+        return "type"
+    return "" if time_text(entry.ts_ms) == head.ts else "time"
+
+
+def about(leaf: bytes) -> str:
+    """What the leaf's body says that it is about; empty where it does not say."""
+    try:
+        return _bodies.decode(leaf).body.about
+    except msgspec.MsgspecError:
+        return ""
+
+
+def unfit(leaf: bytes) -> str:
+    """What makes these bytes no canonical restricted JSON object; empty when they are one."""
+    try:
+        value = json.loads(leaf, parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_members)
+    except (ValueError, RecursionError) as error:
+        return str(error) or "it nests too deeply"
+    if not isinstance(value, dict):
+        return "it is no object"
+    try:
+        if too_large := _too_large(value):
+            return too_large
+        written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it has a lone surrogate"
+    except RecursionError:
+        return "it nests too deeply"
+    return "" if written == leaf else "it is not written in the canonical way"
+
+
+def _no_float(text: str) -> Any:
+    raise ValueError(f"it has the number {text[:20]}, which is no whole one")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("it has a member twice")
+    for name in members:
+        if not name.isascii():
+            raise ValueError("it has a member whose name is not ASCII")
+    return members
+
+
+def _too_large(value: Any) -> str:
+    """Look for an integer that a double can't hold exactly."""
+    if isinstance(value, dict):
+        return next((why for item in value.values() if (why := _too_large(item))), "")
+    if isinstance(value, list):
+        return next((why for item in value if (why := _too_large(item))), "")
+    if isinstance(value, int) and not -EXACT_INT_MAX <= value <= EXACT_INT_MAX:
+        return f"it has the number {str(value)[:24]}, which is beyond 2^53"
+    return ""

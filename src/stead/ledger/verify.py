@@ -1,0 +1,254 @@
+"""Recompute a log from its leaves, and refuse by name what does not hold.
+
+Nothing but bytes is taken from the source: the root is computed anew from every leaf and compared with what was signed;
+earlier checkpoints that a person or a witness kept are compared with the roots of the same leaves. The first thing that does
+not hold is raised as a SteadError, named as in `stead.ledger.refusals`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from stead.ledger import refusals
+from stead.ledger.key_chain import ROTATED, KeyChain
+from stead.ledger.source import LogSource
+from stead.ledger.strict_leaf import LeafHead, about, disagreement, head_of, unfit
+from stead.model.ledger_messages import LEAVES_MAX
+from stead.model.record import StoredEntry
+from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
+from stead.tlog.keys import VerifierKey, parse_vkey
+from stead.tlog.merkle import HASH_BYTES, leaf_hashes
+from stead.tlog.note import Note, parse_note, verified
+from stead.tlog.strict import Malformed, encode64
+from stead.tlog.tiles import WIDTH, Tile, TileTree
+
+Watch = Callable[[int, int], None]
+"""Told of progress: leaves done, leaves in all."""
+
+
+class Kept(NamedTuple):
+    """A checkpoint that somebody kept: where it was found, and the signed note."""
+
+    place: str
+    note: bytes
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """An earlier checkpoint that the log was found to continue."""
+
+    place: str
+    size: int
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What was found to hold. `pinned`: the key came from the reader; else it is the log's own word for itself."""
+
+    place: str
+    origin: str
+    size: int
+    root: str  # base64
+    signed_by: tuple[str, ...]  # vkeys
+    pinned: bool
+    rotations: int  # changes of the key, each signed by the key before
+    tiles: int  # stored tiles that were compared
+    deep: bool  # also every column, the form of every leaf, and every blob
+    blobs: int = 0  # that match their leaf
+    erased: int = 0  # that their leaf names and that are gone
+    continues: tuple[Compared, ...] = ()
+
+
+def verify(
+    source: LogSource,
+    *,
+    pins: Sequence[VerifierKey] = (),
+    kept: Sequence[Kept] = (),
+    deep: bool = False,
+    watch: Watch | None = None,
+) -> Verification:
+    """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
+
+    `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints. `deep` also checks every
+    column, that each leaf is canonical, and every blob that is still there.
+    """
+    head = source.head()
+    known = [*pins, *(key for key in log_keys(head.vkeys, source.place) if key not in pins)]
+    note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
+    older = [(one.place, kept_checkpoint(one, known, checkpoint)) for one in kept]
+    walk = _Walk(source, deep, watch)
+    walk.to({*(one.size for _, one in older), checkpoint.size}, checkpoint.size)
+    _compare_root(walk, checkpoint)
+    for place, one in older:
+        _compare_kept(place, one, walk.roots[one.size], checkpoint)
+    _nothing_beyond(source, checkpoint.size)
+    trusted = walk.keys.trusted(pins or known[-1:])
+    signers = [one.key for one in verified(note, known) if one.key in trusted]
+    if not signers:
+        who = "the pinned key" if pins else known[-1].text
+        raise refusals.unsigned(f"{who} neither signed this checkpoint nor signed for the key that did", source.place)
+    return Verification(
+        source.place,
+        checkpoint.origin,
+        checkpoint.size,
+        encode64(checkpoint.root),
+        tuple(key.text for key in signers),
+        bool(pins),
+        len(walk.keys.rotations),
+        walk.tiles,
+        deep,
+        walk.blobs,
+        walk.erased,
+        tuple(Compared(place, one.size) for place, one in older),
+    )
+
+
+def log_keys(vkeys: Sequence[str], place: str) -> list[VerifierKey]:
+    """The keys that a log says are its own, the newest first. SteadError when one can't be read, or there is none."""
+    try:
+        keys = [parse_vkey(text) for text in vkeys]
+    except Malformed as error:
+        raise refusals.malformed(str(error), place) from None
+    if not keys:
+        raise refusals.unsigned("the log names no key of its own", place)
+    return keys
+
+
+def signed_checkpoint(data: bytes, keys: Sequence[VerifierKey], place: str) -> tuple[Note, Checkpoint]:
+    """A checkpoint that at least one of these keys signed. SteadError `ledger.unsigned` otherwise."""
+    try:
+        note = parse_note(data)
+        checkpoint = parse_checkpoint(note.text)
+        signers = verified(note, [key for key in keys if key.name == checkpoint.origin])
+    except Malformed as error:
+        raise refusals.unsigned(f"the checkpoint is not to be believed: {error}", place) from None
+    if not signers:
+        raise refusals.unsigned(f"no key that is trusted here signed this checkpoint of {checkpoint.origin}", place)
+    return note, checkpoint
+
+
+def kept_checkpoint(kept: Kept, keys: Sequence[VerifierKey], newest: Checkpoint) -> Checkpoint:
+    """A kept checkpoint to compare with, signed by this log. SteadError: another log's, unsigned, or ahead of the log."""
+    _, one = signed_checkpoint(kept.note, keys, kept.place)
+    if one.origin != newest.origin:
+        raise refusals.foreign(kept.place, one.origin, newest.origin)
+    if one.size > newest.size:
+        raise refusals.rolled_back(kept.place, one.size, newest.size, f"{newest.size} of {one.size} entries")
+    return one
+
+
+def _compare_root(walk: _Walk, checkpoint: Checkpoint) -> None:
+    if walk.roots[checkpoint.size] != checkpoint.root:
+        what = f"the {checkpoint.size} entries do not give the root that was signed: at least one was changed"
+        fix = "" if walk.tiles else "end the agent and verify again: straight from the store it can be said which one"
+        raise refusals.altered(what, walk.source.place, fix)
+
+
+def _compare_kept(place: str, kept: Checkpoint, root: bytes, newest: Checkpoint) -> None:
+    if kept.root != root:
+        refuse = refusals.forked if kept.size == newest.size else refusals.rewritten
+        raise refuse(place, kept.size, place)
+
+
+def _nothing_beyond(source: LogSource, size: int) -> None:
+    """An entry beyond the checkpoint is one that nobody signed for, unless the log has just grown."""
+    beyond = source.leaves(size, size + 1)
+    if beyond and parse_checkpoint(parse_note(source.head().checkpoint).text).size <= size:
+        raise refusals.altered(f"entry {size + 1} is in the ledger, and no checkpoint was ever signed for it", source.place)
+
+
+class _Walk:
+    """One pass over all leaves: the tree they give, and what is checked of each."""
+
+    def __init__(self, source: LogSource, deep: bool, watch: Watch | None) -> None:
+        self.source, self.deep, self.watch = source, deep, watch
+        self.tree = TileTree()
+        self.roots: dict[int, bytes] = {}
+        self.keys = KeyChain()
+        self.tiles = self.blobs = self.erased = 0
+
+    def to(self, sizes: set[int], last: int) -> None:
+        """Walk to the last size, and note the root at each."""
+        for size in sorted(sizes):
+            while self.tree.size < size:
+                entries = self.source.leaves(self.tree.size, min(self.tree.size + LEAVES_MAX, size))
+                if not entries:
+                    raise refusals.truncated(last, self.tree.size, self.source.place)
+                self._take(entries)
+                if self.watch is not None:
+                    self.watch(self.tree.size, last)
+            self.roots[size] = self.tree.root()
+        for tile in self.tree.partial():
+            self._compare_tile(tile)
+
+    def _take(self, entries: Sequence[StoredEntry]) -> None:
+        first = self.tree.size + 1
+        if [entry.seq for entry in entries] != list(range(first, first + len(entries))):
+            found = next(entry.seq for number, entry in enumerate(entries, first) if entry.seq != number)
+            raise refusals.altered(f"where an entry should follow, number {found} stands: one was taken out", self._at(found))
+        heads = [self._head(entry) for entry in entries]
+        hashes = leaf_hashes([entry.leaf for entry in entries])
+        for tile in self.tree.append(hashes):
+            self._compare_tile(tile)
+        for entry, head in zip(entries, heads, strict=True):
+            if head.type == ROTATED:
+                self.keys.add(entry, self.source.place)
+        if self.deep:
+            self._look_deep(entries, heads)
+
+    def _head(self, entry: StoredEntry) -> LeafHead:
+        try:
+            head = head_of(entry.leaf)
+        except ValueError as error:
+            raise refusals.altered(f"its leaf can't be read: {error}", self._at(entry.seq)) from None
+        if column := disagreement(entry, head):
+            raise refusals.altered(f"the column with its {column} says something else than its leaf", self._at(entry.seq))
+        return head
+
+    def _compare_tile(self, tile: Tile) -> None:
+        """Compare with what the log keeps: where they differ is where a leaf was changed."""
+        kept = self.source.tile(tile.level, tile.index, tile.width)
+        if kept is None:
+            return
+        self.tiles += 1
+        if kept == tile.hashes:
+            return
+        if tile.level or len(kept) != len(tile.hashes):
+            raise refusals.altered("a stored tile of hashes is not what the entries give", f"{self.source.place}: {tile.path}")
+        step = HASH_BYTES
+        place = next(i for i in range(tile.width) if kept[i * step : (i + 1) * step] != tile.hashes[i * step : (i + 1) * step])
+        seq = tile.index * WIDTH + place + 1
+        raise refusals.altered("its leaf is not the one that the tree has the hash of", self._at(seq))
+
+    def _look_deep(self, entries: Sequence[StoredEntry], heads: Sequence[LeafHead]) -> None:
+        for entry in entries:
+            if about(entry.leaf) != entry.subject:
+                raise refusals.altered("the column with its subject says something else than its leaf", self._at(entry.seq))
+            if why := unfit(entry.leaf):
+                raise refusals.altered(f"its leaf is not canonical JSON: {why}", self._at(entry.seq))
+        named = {entry.seq: head.blob for entry, head in zip(entries, heads, strict=True) if head.blob}
+        found = self._blobs(entries[0].seq - 1, entries[-1].seq)
+        for seq, ref in named.items():
+            blob = found.pop(seq, None)
+            if blob is None:
+                self.erased += 1
+            elif "sha256:" + hashlib.sha256(blob).hexdigest() != ref:
+                raise refusals.altered("what is kept beside its leaf is not what the leaf has the hash of", self._at(seq))
+            else:
+                self.blobs += 1
+        if found:
+            raise refusals.altered("something is kept beside its leaf that the leaf does not name", self._at(min(found)))
+
+    def _blobs(self, start: int, end: int) -> dict[int, bytes]:
+        """Entry number to salt ‖ data."""
+        found: dict[int, bytes] = {}
+        while start < end:
+            answer = self.source.blobs(start, end)
+            found.update({blob.seq: blob.salt + blob.data for blob in answer.blobs})
+            start = answer.end if answer.end > start else end
+        return found
+
+    def _at(self, seq: int) -> str:
+        return f"{self.source.place}, entry {seq}"
