@@ -91,7 +91,7 @@ async def test_one_that_is_refused_does_not_take_others_of_its_group_down(store:
     results = await asyncio.gather(*good, *bad, return_exceptions=True)
     assert sum(isinstance(result, SteadError) for result in results) == 3
     assert len(store.entries(100)) == 20
-    assert store.commits == 23 and store.transactions < 23, "commits that wait together share one fsync"
+    assert store.changes == 23 and store.transactions < 23, "commits that wait together share one fsync"
 
 
 async def test_an_entry_that_fits_no_leaf_is_refused(store: LedgerStore) -> None:
@@ -206,15 +206,15 @@ async def test_closed_means_closed(tmp_path: Path) -> None:
 async def test_after_an_io_error_the_file_is_opened_anew(store: LedgerStore) -> None:
     await store.commit([note("before")], findings=[finding()])
     first = store._db
-    apply = store._apply
+    write = store._write
 
     def failing(*arguments: object) -> object:
-        store._apply = apply  # type: ignore[method-assign]
+        store._write = write  # type: ignore[method-assign]
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC  # type: ignore[attr-defined]
         raise error
 
-    store._apply = failing  # type: ignore[assignment,method-assign]
+    store._write = failing  # type: ignore[assignment,method-assign]
     with pytest.raises(SteadError, match="failed to read or write"):
         await store.commit([note("lost")])
     assert store._db is not first and store.open_findings() == (finding(),)

@@ -31,6 +31,9 @@ from stead.flow.place import Place, Plugged
 from stead.flow.record import uuid7
 from stead.host import LocalHost, SystemClock
 from stead.host.local import person_name
+from stead.ledger.key_files import KeyFiles
+from stead.ledger.keys import KeyRing
+from stead.ledger.seal import SystemdCreds
 from stead.ledger.store import LedgerStore
 from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
@@ -108,7 +111,9 @@ def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ
 def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str, str]) -> None:
     """Open the stores and put the road together."""
     config, paths, clock, host = wired.config, wired.paths, wired.clock, wired.host
-    wired.ledger = LedgerStore.open(Path(paths.state) / "ledger.db", wired.host_name, clock)
+    state = Path(paths.state)
+    keys = KeyRing(KeyFiles(state / "keys", SystemdCreds(host)), config.ledger.key_overlap_days)
+    wired.ledger = LedgerStore.open(state / "ledger.db", wired.host_name, clock, keys=keys)
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)

@@ -26,6 +26,10 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
     "ledger.busy": ("another program has the ledger open", "end that program; while an agent runs, ask it by `stead`"),
     "ledger.failed": ("the ledger can't be used", "see stead.log"),
 }
+_KEEP: Final = (
+    "keep a copy of the state directory, and restore it from a backup that is not older than its witnesses' checkpoints;"
+    " or move ledger.db away: then stead begins a new log, which says so"
+)
 _BY_SQLITE: Final = {
     sqlite3.SQLITE_FULL: "ledger.full",
     sqlite3.SQLITE_READONLY: "ledger.read-only",
@@ -56,6 +60,17 @@ def as_stead_error(error: sqlite3.Error | OSError, path: Path) -> SteadError:
     what, fix = _FIXES[code]
     detail = "" if code in ("ledger.full", "ledger.busy") else f" ({error})"
     return SteadError(f"{what}{detail}", str(path), fix, code=code)
+
+
+def altered(what: str, path: Path) -> SteadError:
+    """The ledger differs from what its tree or its own signed checkpoint says."""
+    return SteadError(what, str(path), _KEEP, code="ledger.altered")
+
+
+def truncated(size: int, signed: int, path: Path) -> SteadError:
+    """Entries that were signed for are not there."""
+    what = f"the ledger has {size} entries and signed for {signed}: the newest are missing"
+    return SteadError(what, str(path), _KEEP, code="ledger.truncated")
 
 
 def needs_reopening(error: SteadError) -> bool:

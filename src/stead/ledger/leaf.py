@@ -1,6 +1,6 @@
 """An entry as the exact bytes of its leaf, and what is kept beside it.
 
-A leaf is one RFC 8785 object of restricted JSON, so that a plain `json.dumps` gives the same bytes as a full
+A leaf is one RFC 8785 object of restricted JSON, so that a plain encoder that sorts gives the same bytes as a full
 canonicaliser: ASCII member names, integers within ±2^53, no floats (decimal strings instead), no lone surrogates. What is
 bulky or about people goes to a salted blob: the leaf holds sha256(salt ‖ blob), so erasing salt and blob breaks no
 proof. Pure: salts come as arguments.
@@ -8,8 +8,8 @@ proof. Pure: salts come as arguments.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -20,7 +20,11 @@ from stead.model.record import Entry
 
 LEAF_MAX_BYTES: Final = 65_535
 EXACT_INT_MAX: Final = 2**53
+SALT_BYTES: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_dump: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -49,18 +53,20 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
 
 
 def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
+    actor = one.actor
     envelope: dict[str, Any] = {
-        "actor": {"id": one.actor.id, "kind": one.actor.kind},
-        "host": one.host,
-        "id": one.id,
-        "prev_cause": one.prev_cause,
+        "actor": {"id": _text(actor.id), "kind": _text(actor.kind)},
+        "body": body,
+        "host": _text(one.host),
+        "id": _text(one.id),
+        "prev_cause": _text(one.prev_cause),
         "ts": iso(one.ts_ms),
-        "type": one.type,
-        "v": one.v,
+        "type": _text(one.type),
+        "v": restrict(one.v),
     }
     if data is not None:
         envelope["blob"] = _ref(salt, data)
-    return _dump({**restrict(envelope), "body": body})
+    return _dump(envelope)
 
 
 def _ref(salt: bytes, data: bytes) -> str:
@@ -69,8 +75,13 @@ def _ref(salt: bytes, data: bytes) -> str:
 
 def iso(unix_ms: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC with six decimals."""
-    moment = _EPOCH + timedelta(milliseconds=unix_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    seconds, rest_ms = divmod(unix_ms, 1000)
+    return f"{_iso_second(seconds)}.{rest_ms:03d}000Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _iso_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def canonical(value: Any) -> bytes:
@@ -78,24 +89,35 @@ def canonical(value: Any) -> bytes:
     return _dump(restrict(value))
 
 
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
 def restrict(value: Any) -> Any:
     """The value in restricted JSON: see the module's description. Names that are not ASCII are escaped, one to one."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int):
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _text(value)
+    if kind is dict:
+        return {_name(key): restrict(item) for key, item in value.items()}
+    if kind is int:
         return value if -EXACT_INT_MAX <= value <= EXACT_INT_MAX else str(value)
-    if isinstance(value, float):
+    if value is None or kind is bool:
+        return value
+    if kind is float:
         return decimal_string(value)
-    if isinstance(value, dict):
-        return {_name(str(key)): restrict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if kind is list or kind is tuple:
         return [restrict(item) for item in value]
+    return _restrict_other(value)
+
+
+def _restrict_other(value: Any) -> Any:
+    """What is a kind of the plain ones, as the plain one; anything else as msgspec sees it."""
+    if isinstance(value, str):
+        return _text(str.__str__(value))
+    for plain in (int, float):
+        if isinstance(value, plain):
+            return restrict(plain(value))
+    if isinstance(value, dict):
+        return restrict(dict(value))
+    if isinstance(value, list | tuple):
+        return restrict(list(value))
     return restrict(msgspec.to_builtins(value, str_keys=True))
 
 
@@ -113,7 +135,8 @@ def decimal_string(value: float) -> str:
     return format(Decimal(text), "f")
 
 
-def _name(name: str) -> str:
+def _name(key: Any) -> str:
+    name = key if type(key) is str else str(key)
     plain = name.isascii() and "\\" not in name
     return name if plain else name.encode("unicode_escape").decode("ascii")
 
@@ -131,3 +154,12 @@ def clean_text(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean_text(item) for item in value]
     return value
+
+
+def uuid7(unix_ms: int, random: bytes) -> str:
+    """A time-ordered id (RFC 9562, version 7) from a time in Unix milliseconds and 10 random bytes."""
+    raw = bytearray(unix_ms.to_bytes(6, "big") + random[:10])
+    raw[6] = raw[6] & 0x0F | 0x70
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -6,22 +6,22 @@ under its lock. Nothing here writes.
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-from stead.ledger.errors import as_stead_error
+from stead.ledger.connect import Connection
+from stead.ledger.search import search
+from stead.ledger.tree import COLUMNS, LogReader
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding
+from stead.model.ledger_messages import EntryPage, SearchEntries
 from stead.model.policy import Approval
 from stead.model.record import StoredEntry
 
-_COLUMNS: Final = "seq, id, type, subject, ts_ms, leaf"
 _WHICH: Final = {
     "all": "1",
     "proposals": "state IN ('waiting', 'advised')",
@@ -29,13 +29,11 @@ _WHICH: Final = {
 }
 
 
-class LedgerReader:
-    """The reading side. `_guard` is the connection's lock; `_attach` is called with each new connection."""
+class LedgerReader(LogReader):
+    """The reading side: the log, and what follows from it. `_attach` is called with each new connection."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._guard = threading.RLock()
-        self._db: sqlite3.Connection | None = None
+        super().__init__(path)
         self._closed = False
         self._live: dict[str, Run] = {}
         self._open: dict[str, Finding] = {}
@@ -43,15 +41,14 @@ class LedgerReader:
         self._decode_run = msgspec.json.Decoder(Run)
         self._decode_finding = msgspec.json.Decoder(Finding)
 
-    def _attach(self, db: sqlite3.Connection) -> None:
+    def _attach(self, db: Connection) -> None:
         """Read anew what is kept in memory: after a start, and after an I/O error."""
-        runs = (self._decode_run.decode(row[0]) for row in db.execute("SELECT data FROM runs WHERE NOT final ORDER BY rowid"))
-        findings = db.execute("SELECT data FROM findings WHERE cleared_ms IS NULL ORDER BY opened_ms")
-        self._live = {run.id: run for run in runs}
+        runs = db.execute("SELECT data FROM runs WHERE NOT final ORDER BY updated_ms, rowid").fetchall()
+        findings = db.execute("SELECT data FROM findings WHERE cleared_ms IS NULL ORDER BY opened_ms").fetchall()
+        holds = [msgspec.json.decode(row[0], type=Hold) for row in db.execute("SELECT data FROM holds").fetchall()]
+        self._live = {run.id: run for run in (self._decode_run.decode(row[0]) for row in runs)}
         self._open = {one.id: one for one in (self._decode_finding.decode(row[0]) for row in findings)}
-        holds = (msgspec.json.decode(row[0], type=Hold) for row in db.execute("SELECT data FROM holds"))
         self._holds = {(hold.playbook, hold.target): hold for hold in holds}
-        self._db = db
 
     def _remember(
         self, runs: Iterable[Run], findings: Iterable[Finding], holds: Iterable[Hold], dropped: Iterable[tuple[str, str]]
@@ -70,18 +67,6 @@ class LedgerReader:
         for key in dropped:
             held.pop(key, None)
         self._live, self._open, self._holds = live, opened, held
-
-    def _need(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise SteadError("the ledger is not open just now", "ledger.db", "see stead.log", code="ledger.closed")
-        return self._db
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._guard:
-            try:
-                return self._need().execute(sql, values).fetchall()
-            except sqlite3.Error as error:
-                raise as_stead_error(error, self.path) from error
 
     def live_runs(self) -> Sequence[Run]:
         """Runs that are not final, as they are durable."""
@@ -146,18 +131,22 @@ class LedgerReader:
         if types:
             where.append(f"type IN ({', '.join('?' * len(types))})")
             values.extend(types)
-        sql = f"SELECT {_COLUMNS} FROM entries WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        sql = f"SELECT {COLUMNS} FROM entries WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608
         return tuple(StoredEntry(*row) for row in self._rows(sql, *values, limit))
 
-    def entry(self, entry_id: str) -> StoredEntry | None:
-        """One entry by its id."""
-        rows = self._rows(f"SELECT {_COLUMNS} FROM entries WHERE id = ?", entry_id)  # noqa: S608
-        return StoredEntry(*rows[0]) if rows else None
+    def search(self, query: SearchEntries) -> EntryPage:
+        """Entries that meet a query, newest first. One answer looks at a bounded stretch, so that nobody waits long for it."""
+        return search(self._rows, query, self.size)
 
     def bulk(self, entry_id: str) -> bytes | None:
         """What is kept beside an entry's leaf, if anything still is."""
-        rows = self._rows("SELECT data FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)", entry_id)
-        return bytes(rows[0][0]) if rows else None
+        found = self.blob(entry_id)
+        return None if found is None else found.data
+
+    def commits(self, run_id: str) -> int:
+        """How many commits, each with one fsync of its own at most, have carried this run; 0 for one that is not on record."""
+        rows = self._rows("SELECT commits FROM runs WHERE id = ?", run_id)
+        return int(rows[0][0]) if rows else 0
 
     def meta(self, key: str) -> str | None:
         """A small fact about the state itself."""

@@ -1,52 +1,47 @@
 """The ledger on disk: one SQLite file, one writer thread, one connection; durable when `commit` returns.
 
-WAL with `synchronous=FULL`: one fsync a transaction, shared by all commits that wait at that moment (group commit). There is
-one connection, in exclusive locking mode, for readers and writer alike: SQLite before 3.51.3 can corrupt a WAL that
-several connections reset, and no supported distribution ships that fix. Readers take the connection's lock; what the tick
-asks for (live runs, open findings, holds) is kept in memory and needs no lock at all. A second agent on the same state is
-refused by `agent.lock`. After an I/O error the file is closed and opened anew; nothing is retried on the broken handle.
+WAL with `synchronous=FULL`: one fsync a transaction, shared by all commits that wait at that moment (group commit). Each
+transaction also appends its leaves to the Merkle tree, keeps the tiles that became complete, and signs one checkpoint; tree and
+checkpoint are replaced in memory only after COMMIT returned, so nobody is ever shown a root that a loss of power could take
+back. Readers take the connection's lock; what the tick asks for (live runs, open findings, holds) is kept in memory and
+needs no lock at all. A second agent on the same state is refused by `agent.lock`. After an I/O error the file is closed and
+opened anew; nothing is retried on the broken handle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import functools
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stead.ledger import tables
-from stead.ledger.errors import as_stead_error, needs_reopening
+from stead.ledger import opening, orders, tables
+from stead.ledger.change import REFUSALS, Change, Prepared, Result, as_refusal, prepare, put_apart, put_together
+from stead.ledger.connect import Connect, Connection, connect, secure
+from stead.ledger.errors import needs_reopening
+from stead.ledger.key_files import KeyFiles
+from stead.ledger.keys import KeyRing, KeyRow, origin_of
 from stead.ledger.read import LedgerReader
 from stead.ledger.state_lock import StateLock
+from stead.ledger.tree import signed
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
 from stead.model.find import Finding
-from stead.model.policy import Approval
+from stead.model.policy import Actor, Approval
 from stead.model.record import Entry, StoredEntry
 from stead.protocols import Clock
+from stead.tlog.keys import SigningKey, VerifierKey, parse_vkey
+from stead.tlog.tiles import TileTree
 
-CACHE_KIB: Final = 512
 GROUP_MAX: Final = 256
 TRY_AGAIN_S: Final = 3.0
-
-
-class Change(NamedTuple):
-    """Everything of one `commit`."""
-
-    entries: tuple[Entry, ...]
-    runs: tuple[Run, ...] = ()
-    approvals: tuple[Approval, ...] = ()
-    use_approvals: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    holds: tuple[Hold, ...] = ()
-    drop_holds: tuple[tuple[str, str], ...] = ()
-    meta: tuple[tuple[str, str], ...] = ()
+_Answer = tuple[asyncio.Future[Sequence[StoredEntry]], Result]
 
 
 class _Waiting(NamedTuple):
@@ -58,25 +53,36 @@ class _Waiting(NamedTuple):
 class LedgerStore(LedgerReader):
     """protocols.Ledger, and the reading side. Open it with `LedgerStore.open`; `close` ends its thread.
 
-    `trouble` says why it can't be written now, and is empty while it can: after a failure it is tried anew every few seconds.
-    `commits`, `transactions` and `write_s` count what it cost: calls, fsyncs, and seconds in the writer thread.
+    `checkpoint` is the newest signed checkpoint that is durable; `after_commit` is called with it on the writer's thread, and
+    must not raise. `stopped` is why nothing may be recorded at all (see `stop`). `trouble` says why nothing can be written
+    now, and is empty while it can: after a failure it is tried anew every few seconds. `changes`, `transactions` and
+    `write_s` count what it cost: commits, fsyncs, and seconds in the writer thread.
     """
 
-    def __init__(self, path: Path, host_name: str, clock: Clock, lock: StateLock) -> None:
+    def __init__(self, path: Path, host_name: str, clock: Clock, lock: StateLock, connect: Connect, keys: KeyRing) -> None:
         super().__init__(path)
         self.host_name = host_name
-        self.commits = self.transactions = 0
+        self.changes = self.transactions = 0
         self.write_s = 0.0
         self.trouble = ""
-        self._clock, self._state_lock = clock, lock
+        self.stopped: SteadError | None = None
+        self.after_commit: Callable[[bytes], object] | None = None
+        self.key_files = keys.files
+        self._clock, self._state_lock, self._opener, self._ring = clock, lock, connect, keys
+        self._signed_by: tuple[bytes, ...] = ()
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
 
     @classmethod
-    def open(cls, path: Path | str, host_name: str, clock: Clock) -> LedgerStore:
-        """Open or make the ledger. SteadError: another agent has this state, a newer version, read-only, full, damaged."""
+    def open(
+        cls, path: Path | str, host_name: str, clock: Clock, *, connect: Connect = connect, keys: KeyRing | None = None
+    ) -> LedgerStore:
+        """Open or make the ledger, with `keys/` beside it. SteadError: another agent has this state, a newer version,
+        read-only, full, damaged, not what it signed last (`ledger.altered`, `ledger.truncated`), or a key can't be used.
+        """
         place = Path(path)
-        store = cls(place, host_name, clock, StateLock.take(place.parent))
+        ring = keys or KeyRing(KeyFiles(place.parent / "keys"))
+        store = cls(place, host_name, clock, StateLock.take(place.parent), connect, ring)
         try:
             store._connect()
         except BaseException:
@@ -96,24 +102,55 @@ class LedgerStore(LedgerReader):
         holds: Sequence[Hold] = (),
         drop_holds: Sequence[tuple[str, str]] = (),
         meta: Mapping[str, str] | None = None,
+        work: Callable[[Connection], object] | None = None,
     ) -> Sequence[StoredEntry]:
-        """One transaction, on disk when this returns. SteadError: nothing of it was written, and readers see nothing of it."""
-        if self._closed:
-            raise SteadError("the ledger is closed", str(self.path), "start the agent again", code="ledger.closed")
-        change = Change(
-            tuple(entries),
-            tuple(runs),
-            tuple(approvals),
-            tuple(use_approvals),
-            tuple(findings),
-            tuple(holds),
-            tuple(drop_holds),
-            tuple((meta or {}).items()),
+        """One transaction, on disk when this returns. SteadError: nothing of it was written, and readers see nothing of it.
+
+        `work` is called in the transaction, on the writer's thread, with the connection: what it writes is durable with the
+        rest, and a SteadError from it refuses all of it. It may be called twice; only the last call counts.
+        """
+        return await self._submit(
+            Change(
+                tuple(entries),
+                tuple(runs),
+                tuple(approvals),
+                tuple(use_approvals),
+                tuple(findings),
+                tuple(holds),
+                tuple(drop_holds),
+                tuple(meta.items()) if meta else (),
+                work,
+            )
         )
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Sequence[StoredEntry]] = loop.create_future()
-        self._queue.put(_Waiting(change, loop, done))
-        return await done
+
+    def stop(self, why: SteadError) -> None:
+        """Record and sign nothing more: a witness, say, knows a newer ledger than this. Readers go on."""
+        self.stopped, self.trouble = why, str(why)
+
+    def go_on(self) -> None:
+        """Record and sign again after `stop`."""
+        self.stopped, self.trouble = None, ""
+
+    async def rotate_key(self, by: Actor) -> VerifierKey:
+        """Give the log a new key; the old one goes on signing for the overlap. SteadError: a key was just being changed."""
+        now_ms = self._clock.now().unix_ms
+        old = self._ring.signers(now_ms)[0]
+        with self._errors():
+            new = await asyncio.to_thread(self._ring.make, self.origin)
+        order = orders.ordered(self.host_name, by, now_ms)
+        place, until_ms = self.key_files.place(new.verifier), now_ms + self._ring.overlap_ms
+        try:
+            await self._submit(orders.rotation(old, new, place, until_ms, order, now_ms))
+        except SteadError:
+            self._ring.discard(new)
+            raise
+        return new.verifier
+
+    async def erase(self, entry_id: str, by: Actor) -> StoredEntry:
+        """Erase what lies beside an entry, for good. Returns the entry that says so. SteadError `blob.none`: nothing is there."""
+        beside = self.blob(entry_id)
+        order = orders.ordered(self.host_name, by, self._clock.now().unix_ms)
+        return (await self._submit(orders.erasure(entry_id, beside.ref if beside else "", order)))[0]
 
     def close(self) -> None:
         """Write what waits, end the thread, let go of the file and of the state."""
@@ -125,25 +162,62 @@ class LedgerStore(LedgerReader):
         self._disconnect()
         self._state_lock.release()
 
-    def _connect(self) -> None:
+    async def _submit(self, change: Change) -> Sequence[StoredEntry]:
+        if self._closed:
+            raise SteadError("the ledger is closed", str(self.path), "start the agent again", code="ledger.closed")
+        if self.stopped is not None:
+            raise self.stopped
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Sequence[StoredEntry]] = loop.create_future()
+        self._queue.put(_Waiting(change, loop, done))
+        return await done
+
+    def _connect(self, *, after_error: bool = False) -> None:
         with self._errors():
             tables.refuse_foreign(self.path)
-            db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=2.0)
+            db = self._db = self._opener(self.path)
             try:
-                db.execute("PRAGMA locking_mode=EXCLUSIVE")
-                db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=FULL")
-                db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-                db.execute("PRAGMA foreign_keys=ON")
-                tables.prepare(db)
-                self.path.chmod(0o600)
-                db.execute("BEGIN IMMEDIATE")  # a directory that can't be written is found here, not at the first finding
-                db.execute("INSERT OR REPLACE INTO meta VALUES ('opened_ms', ?)", (str(self._clock.now().unix_ms),))
-                db.execute("COMMIT")
-                self._attach(db)
+                secure(db, self.path)
+                if after_error:  # what the system still holds of a failed sync is written anew before it is believed
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._load(db)
             except BaseException:
-                db.close()
+                self._disconnect()
                 raise
+
+    def _load(self, db: Connection) -> None:
+        """Bring the file up to date, look whether it is what it signed last, and read what is kept in memory."""
+        now_ms = self._clock.now().unix_ms
+        db.execute("BEGIN IMMEDIATE")  # a directory that can't be written is found here, not at the first finding
+        version = tables.prepare(db)
+        tables.put_meta(db, [("opened_ms", str(now_ms))])
+        if version == tables.VERSION:
+            tree = self._restore()
+            origin, note = opening.own_checkpoint(db, tree, self.path)
+            db.execute("COMMIT")
+        else:
+            tree, origin, note = self._begin(db, now_ms)
+        self._ring.adopt(rows := tables.get_keys(db), now_ms)
+        self.key_files.clean(parse_vkey(row.vkey) for row in rows)
+        self._tree, self.origin, self.checkpoint, self._signed_by = tree, origin, note, ()
+        self._attach(db)
+
+    def _begin(self, db: Connection, now_ms: int) -> tuple[TileTree, str, bytes]:
+        """The first key and checkpoint, over the leaves of an older version if there are any; ends the transaction."""
+        former, tree = self.key_files.origins(), TileTree(self._tile)
+        key = self._ring.make(origin_of(self.host_name, former))
+        try:
+            opening.adopt_leaves(db, tree, self.path)
+            if former:
+                opening.note_former(db, tree, former, key.name, self.host_name, now_ms)
+            note = signed(tree, key.name, (key,))
+            opening.put_identity(db, key.name, tree.size, note, KeyRow(key.verifier.text, now_ms, None))
+            db.execute("COMMIT")
+        except (sqlite3.Error, SteadError):
+            with contextlib.suppress(OSError):
+                self._ring.discard(key)
+            raise
+        return tree, key.name, note
 
     def _disconnect(self) -> None:
         with self._guard:
@@ -151,13 +225,6 @@ class LedgerStore(LedgerReader):
             if db is not None:
                 with contextlib.suppress(sqlite3.Error):
                     db.close()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise as_stead_error(error, self.path) from error
 
     def _write_all(self) -> None:
         """The writer thread: take what waits, write it in one transaction, answer, and again."""
@@ -186,22 +253,29 @@ class LedgerStore(LedgerReader):
     def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         began_s = time.perf_counter()
         results = self._try([waiting.change for waiting in batch])
-        self.commits += len(batch)
+        self.changes += len(batch)
         self.transactions += 1
         self.write_s += time.perf_counter() - began_s
+        answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
         for waiting, result in zip(batch, results, strict=True):
+            answers.setdefault(waiting.loop, []).append((waiting.done, result))
+        for loop, told in answers.items():
             with contextlib.suppress(RuntimeError):  # its loop has ended; the entry is durable all the same
-                waiting.loop.call_soon_threadsafe(_answer, waiting.done, result)
+                loop.call_soon_threadsafe(_answer, told)
 
-    def _try(self, changes: Sequence[Change]) -> list[Sequence[StoredEntry] | SteadError]:
+    def _try(self, changes: Sequence[Change]) -> list[Result]:
         """All of them in one transaction; what goes wrong is everyone's result, and the `trouble` until a later one succeeds."""
+        if self.stopped is not None:
+            return [self.stopped] * len(changes)
+        results = [self._ready(change) for change in changes]
+        ready = [one for one in results if isinstance(one, Prepared)]
         try:
             with self._guard, self._errors():
                 if self._db is None:
-                    self._connect()
-                results = self._transact(changes)
+                    self._connect(after_error=True)
+                written = iter(self._transact(ready))
             self.trouble = ""
-            return results
+            return [next(written) if isinstance(one, Prepared) else one for one in results]
         except SteadError as error:
             failed = error
             if needs_reopening(error):
@@ -211,60 +285,70 @@ class LedgerStore(LedgerReader):
         self.trouble = str(failed)
         return [failed] * len(changes)
 
-    def _reopen(self) -> None:
-        self._disconnect()
-        with contextlib.suppress(SteadError):
-            self._connect()
+    def _ready(self, change: Change) -> Prepared | SteadError:
+        try:
+            return prepare(change)
+        except REFUSALS as error:
+            return as_refusal(error, self.path)
 
-    def _transact(self, changes: Sequence[Change]) -> list[Sequence[StoredEntry] | SteadError]:
+    def _reopen(self) -> None:
+        with self._guard, contextlib.suppress(SteadError):
+            self._disconnect()
+            self._connect(after_error=True)
+
+    def _transact(self, ready: Sequence[Prepared]) -> list[Result]:
         """All changes in one transaction; one that is refused (an approval, a bad entry) falls alone."""
-        db = self._need()
-        results: list[Sequence[StoredEntry] | SteadError] = []
+        try:
+            return self._write(ready, put_together)
+        except REFUSALS:
+            return self._write(ready, functools.partial(put_apart, path=self.path))
+
+    def _write(self, ready: Sequence[Prepared], put: Callable[..., list[Result]]) -> list[Result]:
+        db, tree, now_ms = self._need(), self._tree.copy(), self._clock.now().unix_ms
         db.execute("BEGIN IMMEDIATE")
         try:
-            for change in changes:
-                db.execute("SAVEPOINT change")
-                try:
-                    results.append(self._apply(db, change))
-                except (SteadError, ValueError, TypeError, sqlite3.IntegrityError) as error:
-                    db.execute("ROLLBACK TO change")
-                    results.append(error if isinstance(error, SteadError) else _unfit(error, self.path))
-                db.execute("RELEASE change")
+            results = put(db, ready, tree.size + 1, now_ms)
+            done = [one for one, result in zip(ready, results, strict=True) if not isinstance(result, SteadError)]
+            made = [one.change.key for one in done if one.change.key is not None]
+            keys = (*made, *self._ring.signers(now_ms))
+            note = self._grow(db, tree, [found for one in done for found in one.hashes], keys)
             db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
-        for change, result in zip(changes, results, strict=True):
-            if not isinstance(result, SteadError):
-                self._remember(change.runs, change.findings, change.holds, change.drop_holds)
+        self._tree, self.checkpoint, self._signed_by = tree, note, tuple(key.public for key in keys)
+        for change in (one.change for one in done if one.change.moves):
+            self._remember(change.runs, change.findings, change.holds, change.drop_holds)
+        self._tidy(db, [one.change for one in done], made, now_ms)
         return results
 
-    def _apply(self, db: sqlite3.Connection, change: Change) -> Sequence[StoredEntry]:
-        for approval in change.approvals:
-            tables.put_approval(db, approval)
-        for approval_id in change.use_approvals:
-            tables.use_approval(db, approval_id, self._clock.now().unix_ms)
-        stored = [tables.put_entry(db, entry, os.urandom(16)) for entry in change.entries]
-        for run in change.runs:
-            tables.put_run(db, run)
-        for finding in change.findings:
-            tables.put_finding(db, finding)
-        for hold in change.holds:
-            tables.put_hold(db, hold)
-        tables.drop_holds(db, change.drop_holds)
-        tables.put_meta(db, dict(change.meta))
-        return stored
+    def _grow(self, db: Connection, tree: TileTree, hashes: Sequence[bytes], keys: Sequence[SigningKey]) -> bytes:
+        """Append to the tree, and sign it if it grew or who signs has changed. Returns the newest checkpoint."""
+        if not hashes and tuple(key.public for key in keys) == self._signed_by:
+            return self.checkpoint
+        if tiles := tree.append(hashes):
+            tables.put_tiles(db, tiles)
+        note = signed(tree, self.origin, keys)
+        tables.put_checkpoint(db, "own", "", tree.size, note)
+        return note
+
+    def _tidy(self, db: Connection, done: Sequence[Change], made: Sequence[SigningKey], now_ms: int) -> None:
+        """What follows a transaction that is durable. A failure here takes nothing back; the next start makes up for it."""
+        if self.after_commit is not None:
+            self.after_commit(self.checkpoint)
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if made or self._ring.expired(now_ms):
+                self._ring.adopt(tables.get_keys(db), now_ms, made)
+            if any(change.scrub for change in done):
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _answer(done: asyncio.Future[Sequence[StoredEntry]], result: Sequence[StoredEntry] | SteadError) -> None:
-    if done.done():
-        return
-    if isinstance(result, SteadError):
-        done.set_exception(result)
-    else:
-        done.set_result(result)
-
-
-def _unfit(error: Exception, path: Path) -> SteadError:
-    return SteadError(f"an entry can't be recorded: {error}", str(path), "see stead.log", code="ledger.unfit")
+def _answer(told: Sequence[_Answer]) -> None:
+    for done, result in told:
+        if done.done():
+            continue
+        if isinstance(result, SteadError):
+            done.set_exception(result)
+        else:
+            done.set_result(result)

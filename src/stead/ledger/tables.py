@@ -1,35 +1,45 @@
-"""The ledger's tables, and the rows that values become. One schema version; a newer one is refused, never guessed at.
+"""The ledger's tables, and the rows that values become. A file of an older version is brought up to date, a newer one refused.
 
-`entries` holds exact leaf bytes; nothing in it is ever changed. The other tables are what follows from the entries (runs,
-approvals, holds, findings), kept in the same transaction so that they can't differ from them.
+`entries` holds exact leaf bytes, and `tiles` the complete tiles of the Merkle tree over them; nothing in either is ever
+changed. `runs`, `approvals`, `holds` and `findings` are what follows from the entries, kept in the same transaction so that
+they can't differ from them. A tile's key is its index · 8 + its level, so that new tiles come last in their table.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from stead.host.sqlite_header import written_by
-from stead.ledger.leaf import leaf
+from stead.ledger.connect import Connection
+from stead.ledger.errors import altered
+from stead.ledger.keys import KeyRow
 from stead.model.change import Hold, Run
 from stead.model.errors import SteadError
 from stead.model.find import Finding
 from stead.model.policy import Approval
-from stead.model.record import Entry, StoredEntry
+from stead.tlog.tiles import Tile
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x57EAD001
-SCHEMA: Final = """
+_LEVEL_BITS: Final = 3  # 256^8 leaves and no more
+_LOG: Final = """
+CREATE TABLE tiles (place INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
+CREATE TABLE checkpoints (role TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, note BLOB NOT NULL,
+                          PRIMARY KEY (role, name)) WITHOUT ROWID;
+CREATE TABLE keys (vkey TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID
+"""
+SCHEMA: Final = f"""
 CREATE TABLE entries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, subject TEXT NOT NULL,
                       ts_ms INTEGER NOT NULL, leaf BLOB NOT NULL, blob TEXT);
 CREATE INDEX entries_subject ON entries (subject, seq);
 CREATE TABLE blobs (ref TEXT PRIMARY KEY, salt BLOB NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (id TEXT PRIMARY KEY, state TEXT NOT NULL, final INTEGER NOT NULL, acts INTEGER NOT NULL,
-                   began_ms INTEGER, updated_ms INTEGER NOT NULL, finding TEXT, targets TEXT NOT NULL, data BLOB NOT NULL);
+                   began_ms INTEGER, updated_ms INTEGER NOT NULL, finding TEXT, targets TEXT NOT NULL, data BLOB NOT NULL,
+                   commits INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX runs_live ON runs (updated_ms) WHERE NOT final;
 CREATE INDEX runs_began ON runs (began_ms) WHERE began_ms IS NOT NULL;
 CREATE INDEX runs_updated ON runs (updated_ms);
@@ -42,7 +52,9 @@ CREATE TABLE findings (id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, opened_ms
 CREATE INDEX findings_open ON findings (opened_ms) WHERE cleared_ms IS NULL;
 CREATE INDEX findings_cleared ON findings (cleared_ms) WHERE cleared_ms IS NOT NULL;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+{_LOG}
 """
+_FROM: Final = {0: SCHEMA, 1: f"ALTER TABLE runs ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; {_LOG}"}
 _ADVISORY: Final = frozenset(("advised", "refused", "unsupported"))
 
 
@@ -60,41 +72,89 @@ def refuse_foreign(path: Path) -> None:
         raise SteadError("this is another program's database", str(path), "choose another state directory", code="ledger.foreign")
 
 
-def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables of an empty database."""
-    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-        db.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
-        )
+def prepare(db: Connection) -> int:
+    """Make the tables, or what an older version lacks, in the transaction that is open. Returns the version that was there."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version != VERSION:
+        for statement in _FROM[version].split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version={VERSION}")
+    return version
 
 
-def put_entry(db: sqlite3.Connection, entry: Entry, salt: bytes) -> StoredEntry:
-    """Append one entry as its leaf, with its blob."""
-    data, blob = leaf(entry, salt)
-    if blob is not None:
-        db.execute("INSERT INTO blobs VALUES (?, ?, ?)", (blob.ref, blob.salt, blob.data))
-    row = (entry.id, entry.type, entry.subject, entry.ts_ms, data, blob.ref if blob else None)
-    added = db.execute("INSERT INTO entries (id, type, subject, ts_ms, leaf, blob) VALUES (?, ?, ?, ?, ?, ?)", row)
-    return StoredEntry(added.lastrowid or 0, entry.id, entry.type, entry.subject, entry.ts_ms, data)
+def put_tiles(db: Connection, tiles: Iterable[Tile]) -> None:
+    """Keep complete tiles."""
+    db.executemany("INSERT INTO tiles VALUES (?, ?)", [(_place(tile.level, tile.index), tile.hashes) for tile in tiles])
 
 
-def put_run(db: sqlite3.Connection, run: Run) -> None:
+def get_tile(db: Connection, level: int, index: int) -> bytes | None:
+    """A complete tile's hashes, joined; None where there is none."""
+    row = db.execute("SELECT hashes FROM tiles WHERE place = ?", (_place(level, index),)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _place(level: int, index: int) -> int:
+    return index << _LEVEL_BITS | level
+
+
+def count_entries(db: Connection) -> int:
+    """How many entries there are, if none is missing: the last one's number."""
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0])
+
+
+def get_leaves(db: Connection, start: int, end: int, path: Path) -> list[bytes]:
+    """The leaves of indexes [start, end). SteadError `ledger.altered` unless all are there."""
+    rows = db.execute("SELECT leaf FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq", (start, end)).fetchall()
+    if len(rows) != end - start:
+        raise altered(f"of entries {start + 1} to {end}, {end - start - len(rows)} are missing", path)
+    return [bytes(row[0]) for row in rows]
+
+
+def get_checkpoint(db: Connection, role: str, name: str) -> tuple[int, bytes] | None:
+    """Size and note of a kept checkpoint. Roles: "own", "cosigned" (by a witness), "witnessed" (of another log)."""
+    row = db.execute("SELECT size, note FROM checkpoints WHERE role = ? AND name = ?", (role, name)).fetchone()
+    return None if row is None else (int(row[0]), bytes(row[1]))
+
+
+def put_checkpoint(db: Connection, role: str, name: str, size: int, note: bytes) -> None:
+    """Keep a checkpoint in place of the one before it."""
+    db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", (role, name, size, note))
+
+
+def get_keys(db: Connection) -> list[KeyRow]:
+    """All keys that this log ever had, newest first."""
+    rows = db.execute("SELECT vkey, since_ms, until_ms FROM keys ORDER BY until_ms IS NOT NULL, since_ms DESC").fetchall()
+    return [KeyRow(*row) for row in rows]
+
+
+def put_key(db: Connection, key: KeyRow) -> None:
+    """Keep a key of the log."""
+    db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", key)
+
+
+def put_run(db: Connection, run: Run) -> None:
     """Keep a run's newest state. `began_ms` is its first forward attempt: what budgets count, unless it lowers autonomy."""
     forward = [attempt.at_ms for attempt in run.attempts if attempt.direction == "forward"]
     began_ms = min(forward) if forward and not run.proposal.lowers else None
     targets = " ".join(step.target.key for step in run.proposal.steps)
     acts = run.state not in _ADVISORY and run.state != "waiting"
     row = (run.id, run.state, run.final, acts, began_ms, run.updated_ms, run.proposal.finding_id, targets, _json(run))
-    db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    db.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
+        " final = excluded.final, acts = excluded.acts, began_ms = excluded.began_ms, updated_ms = excluded.updated_ms,"
+        " finding = excluded.finding, targets = excluded.targets, data = excluded.data, commits = commits + 1",
+        row,
+    )
 
 
-def put_approval(db: sqlite3.Connection, approval: Approval) -> None:
+def put_approval(db: Connection, approval: Approval) -> None:
     """Keep an approval, unused."""
     row = (approval.id, approval.proposal_id, approval.expires_ms, approval.used_ms, _json(approval))
     db.execute("INSERT INTO approvals VALUES (?, ?, ?, ?, ?)", row)
 
 
-def use_approval(db: sqlite3.Connection, approval_id: str, now_ms: int) -> None:
+def use_approval(db: Connection, approval_id: str, now_ms: int) -> None:
     """Use an approval up. SteadError when it is missing, used or expired."""
     row = db.execute("SELECT expires_ms, used_ms, data FROM approvals WHERE id = ?", (approval_id,)).fetchone()
     why = "is not on record"
@@ -107,25 +167,43 @@ def use_approval(db: sqlite3.Connection, approval_id: str, now_ms: int) -> None:
     raise SteadError(f"the approval {why}", f"approval {approval_id}", "approve the proposal again", code="approval.void")
 
 
-def put_finding(db: sqlite3.Connection, finding: Finding) -> None:
+def put_finding(db: Connection, finding: Finding) -> None:
     """Keep a finding's newest state."""
     row = (finding.id, finding.fingerprint, finding.opened_ms, finding.cleared_ms, _json(finding))
     db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?)", row)
 
 
-def put_hold(db: sqlite3.Connection, hold: Hold) -> None:
+def put_hold(db: Connection, hold: Hold) -> None:
     """Keep a playbook off a target."""
     db.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", (hold.playbook, hold.target, _json(hold)))
 
 
-def drop_holds(db: sqlite3.Connection, holds: Sequence[tuple[str, str]]) -> None:
+def drop_holds(db: Connection, holds: Sequence[tuple[str, str]]) -> None:
     """Lift holds, by playbook and target."""
     db.executemany("DELETE FROM holds WHERE playbook = ? AND target = ?", holds)
 
 
-def put_meta(db: sqlite3.Connection, meta: dict[str, str]) -> None:
+def get_meta(db: Connection, key: str) -> str | None:
+    """A small fact about the state itself."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def put_meta(db: Connection, meta: Iterable[tuple[str, str]]) -> None:
     """Keep small facts about the state itself."""
-    db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+    db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
+
+
+def erase_blob(db: Connection, entry_id: str) -> str:
+    """Delete what lies beside an entry's leaf, overwritten with zeros. Returns its ref. SteadError when there is nothing."""
+    row = db.execute("SELECT ref FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)", (entry_id,)).fetchone()
+    if row is None:
+        raise SteadError(
+            "there is nothing to erase: no such entry, or nothing lies beside it any more", f"entry {entry_id}", code="blob.none"
+        )
+    db.execute("PRAGMA secure_delete=ON").fetchall()
+    db.execute("DELETE FROM blobs WHERE ref = ?", (row[0],))
+    return str(row[0])
 
 
 def _json(value: Any) -> bytes:

@@ -48,11 +48,12 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who vouches for this host's record: witnesses that cosign its checkpoints."""
+    """The keys of this host's record, and who vouches for it: witnesses that cosign its checkpoints."""
 
     policy: str = ""  # a tlog-policy file: the witnesses (name, vkey, URL) and their quorum; empty: none cosigns
     witness_interval_s: float = 300.0  # how often a checkpoint that moved is submitted
     witness_timeout_s: float = 10.0  # for all witnesses together; whoever is slower is unknown
+    key_overlap_days: float = 30.0  # how long the old key goes on signing after `stead ledger key --rotate`
     require_witness_at_start: bool = False  # true: record and change nothing before a witness has answered
 
 

@@ -1,0 +1,58 @@
+"""How a ledger begins: a new one, one of an older version brought up to date, one that is there and must be what it signed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from stead.ledger import tables
+from stead.ledger.change import Change, prepare, put_together
+from stead.ledger.connect import Connection
+from stead.ledger.errors import altered
+from stead.ledger.keys import KeyRow
+from stead.ledger.leaf import uuid7
+from stead.ledger.tree import check_edge
+from stead.model.policy import Actor
+from stead.model.record import Entry
+from stead.tlog.merkle import leaf_hashes
+from stead.tlog.tiles import WIDTH, TileTree
+
+_STRETCH: Final = 16 * WIDTH
+AGENT: Final = Actor("agent", "stead")
+
+
+def adopt_leaves(db: Connection, tree: TileTree, path: Path) -> None:
+    """Append the leaves that an older version wrote, in their order, to an empty tree. SteadError: one is missing."""
+    size = tables.count_entries(db)
+    for start in range(0, size, _STRETCH):
+        leaves = tables.get_leaves(db, start, min(start + _STRETCH, size), path)
+        tables.put_tiles(db, tree.append(leaf_hashes(leaves)))
+
+
+def note_former(db: Connection, tree: TileTree, former: Iterable[str], origin: str, host_name: str, now_ms: int) -> None:
+    """Say in a new log that others were here before it: an entry `ledger.renewed`."""
+    body = {"about": origin, "former": sorted(former)}
+    entry = Entry(uuid7(now_ms, os.urandom(10)), "ledger.renewed", host_name, now_ms, AGENT, body, subject=origin)
+    ready = prepare(Change((entry,)))
+    put_together(db, [ready], tree.size + 1, now_ms)
+    tables.put_tiles(db, tree.append(ready.hashes))
+
+
+def own_checkpoint(db: Connection, tree: TileTree, path: Path) -> tuple[str, bytes]:
+    """Origin and newest checkpoint of a ledger that is there. SteadError unless the tree is what it says."""
+    origin = tables.get_meta(db, "origin") or ""
+    kept = tables.get_checkpoint(db, "own", "")
+    vkeys = [row.vkey for row in tables.get_keys(db)]
+    if kept is None:
+        raise altered("the ledger's own checkpoint is missing", path)
+    check_edge(tree, origin, kept[1], vkeys, path)
+    return origin, kept[1]
+
+
+def put_identity(db: Connection, origin: str, size: int, note: bytes, key: KeyRow) -> None:
+    """What makes a log this log: its name, its first key, its first checkpoint."""
+    tables.put_meta(db, [("origin", origin)])
+    tables.put_key(db, key)
+    tables.put_checkpoint(db, "own", "", size, note)
