@@ -145,6 +145,30 @@ def test_no_consistency_proof_survives_a_change(size: int) -> None:
                 check_consistency(*arguments)
 
 
+def test_a_proof_does_not_go_on_past_the_root() -> None:
+    """A root made to fit the longer proof proves nothing about a tree of this size."""
+    more, old, new = bytes(32), rfc6962.mth(LEAVES[:5]), rfc6962.mth(LEAVES[:9])
+    longer = [*rfc6962.path(3, LEAVES[:9]), more]
+    with pytest.raises(Unproven, match="too many"):
+        check_inclusion(leaf_hash(LEAVES[3]), 3, 9, longer, node_hash(more, new))
+    with pytest.raises(Unproven, match="too many"):
+        check_consistency(5, 9, [*rfc6962.proof(5, LEAVES[:9]), more], node_hash(more, old), node_hash(more, new))
+
+
+def test_hashes_of_other_lengths_are_refused_even_where_they_lead_to_the_root() -> None:
+    whole, short = bytes(32), bytes(31)
+    check_inclusion(whole, 0, 2, [whole], node_hash(whole, whole))
+    check_consistency(1, 2, [whole], whole, node_hash(whole, whole))
+    with pytest.raises(Unproven, match="the leaf's hash has 31 bytes"):
+        check_inclusion(short, 0, 2, [whole], node_hash(short, whole))
+    with pytest.raises(Unproven, match="a hash of the proof has 31 bytes"):
+        check_inclusion(whole, 0, 2, [short], node_hash(whole, short))
+    with pytest.raises(Unproven, match="a hash of the proof has 31 bytes"):
+        check_consistency(1, 2, [short], whole, node_hash(whole, short))
+    with pytest.raises(Unproven, match="the root has 31 bytes"):
+        check_inclusion(whole, 0, 1, [], short)
+
+
 def test_two_trees_of_one_size_are_named_so() -> None:
     with pytest.raises(Unproven, match="two trees of 5 leaves differ"):
         check_consistency(5, 5, [], bytes(32), bytes([1]) * 32)
