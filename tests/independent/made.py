@@ -1,71 +1,106 @@
-"""Proofs of a ledger, made by stead, for others to judge."""
+"""Proofs of a real ledger, made by stead, for others to judge."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from random import Random
 
-from stead.tlog.checkpoint import Checkpoint
-from stead.tlog.cosignature import cosign
-from stead.tlog.keys import COSIGNATURE, ED25519, new_signing_key
-from stead.tlog.merkle import leaf_hash
-from stead.tlog.note import format_note, sign_note
-from stead.tlog.policy import LogLine, TrustPolicy, WitnessLine, format_policy
-from stead.tlog.proof import TlogProof, format_proof
-from stead.tlog.tiles import TileTree, consistency_proof, inclusion_proof, root_at
+from stead.flow import record
+from stead.ledger.bundle import bundle as prove_entry
+from stead.ledger.bundle import policy_of
+from stead.ledger.store import LedgerStore
+from stead.ledger.witness import cosigned_note
+from stead.testing import FakeClock
+from stead.tlog.checkpoint import parse_checkpoint
+from stead.tlog.keys import COSIGNATURE, VerifierKey, new_signing_key, parse_signing_key, parse_vkey
+from stead.tlog.note import parse_note
+from stead.tlog.policy import TrustPolicy, WitnessLine, format_policy
+from stead.tlog.witness import AddCheckpoint, Held, answer, cosignatures, format_request
+from tests.flow.kit import NOW, counter
 from tests.independent.mutations import Proof
 from tests.independent.programs import Case
 
-SEED, WITNESS_SEED = bytes(range(32)), bytes(range(32, 64))
+BATCH_MAX = 20
 COSIGNED_S = 1_795_000_000
+WITNESS = "host2"
+FILLS = ("", "α β γ", "x" * 700, 'quoted "\\" and \x07')
 
 
 class Log:
-    """A log of `count` entries and what may be asked of it: with a witness's cosignature where `witnessed`."""
+    """A ledger of `count` entries, written in batches of several sizes, each of which left its signed checkpoint.
 
-    def __init__(self, count: int, witnessed: bool) -> None:
-        self.leaves = [b'{"id":"%d"}' % at for at in range(count)]
-        self.key = new_signing_key("host1/ledger", ED25519, SEED)
-        self.witness = new_signing_key("host2/witness", COSIGNATURE, WITNESS_SEED) if witnessed else None
-        self.tiles: dict[tuple[int, int], bytes] = {}
-        self.tree = TileTree(lambda level, index: self.tiles[level, index])
-        for tile in self.tree.append([leaf_hash(leaf) for leaf in self.leaves]):
-            self.tiles[tile.level, tile.index] = tile.hashes
+    Where it is `witnessed`, a witness has cosigned every checkpoint, as it would for another host.
+    """
+
+    def __init__(self, folder: Path, count: int, *, witnessed: bool = True) -> None:
+        self.store = LedgerStore.open(folder / "ledger.db", "host1", FakeClock())
+        self._witness = new_signing_key(f"{WITNESS}/witness", COSIGNATURE, bytes(range(32))) if witnessed else None
+        self.checkpoints: list[bytes] = []
+        asyncio.run(self._fill(count))
+        (secret,) = (folder / "keys").glob("*.key")
+        self.seed = parse_signing_key(secret.read_text().strip()).seed
 
     @property
-    def policy(self) -> bytes:
+    def _keys(self) -> list[VerifierKey]:
+        return [parse_vkey(text) for text in self.store.vkeys()]
+
+    async def _fill(self, count: int) -> None:
+        random, stamp = Random(count), record.Stamp("host1", NOW, counter("e"))
+        while self.store.size < count:
+            batch = min(random.randint(1, BATCH_MAX), count - self.store.size)
+            numbers = range(self.store.size, self.store.size + batch)
+            await self.store.commit([self._entry(number, stamp) for number in numbers])
+            self.checkpoints.append(self._cosigned(self.store.checkpoint))
+
+    def _entry(self, number: int, stamp: record.Stamp) -> record.Entry:
+        bulk = None if number % 3 else {"title": f"detail {number}"}
+        return record.entry("test.noted", stamp, {"number": number, "text": FILLS[number % len(FILLS)]}, subject="s", bulk=bulk)
+
+    def _cosigned(self, note: bytes) -> bytes:
+        """The checkpoint with the witness's signature, which it gives only for a tree that grew from the one before."""
+        if self._witness is None:
+            return note
+        before = parse_checkpoint(parse_note(self.checkpoints[-1]).text) if self.checkpoints else None
+        held = Held(before.size, before.root) if before else None
+        proof = tuple(self.store.consistency(before.size)) if before else ()
+        request = format_request(AddCheckpoint(before.size if before else 0, proof, note))
+        told = answer(request, {self.store.origin: self._keys}, lambda _: held, self._witness, COSIGNED_S)
+        assert told.status == 200, told.body
+        return cosigned_note(note, None, cosignatures(parse_note(note).text, told.body, [self._witness.verifier]))
+
+    @property
+    def policy(self) -> TrustPolicy:
         """Whom to trust."""
-        witnesses = (WitnessLine("host2", self.witness.verifier),) if self.witness else ()
-        return format_policy(TrustPolicy((LogLine(self.key.verifier),), witnesses, (), "host2" if self.witness else "none"))
-
-    def checkpoint(self, size: int) -> bytes:
-        """Signed, and cosigned."""
-        text = Checkpoint(self.key.name, size, root_at(self.tree, size)).text
-        note = sign_note(text, [self.key])
-        if self.witness:
-            note = note._replace(signatures=(*note.signatures, cosign(text, self.witness, COSIGNED_S)))
-        return format_note(note)
-
-    def proof(self, index: int, size: int) -> Proof:
-        """The three files of an entry."""
-        proof = TlogProof(index, tuple(inclusion_proof(self.tree, index, size)), self.checkpoint(size))
-        return Proof(self.leaves[index], format_proof(proof), self.policy, SEED)
+        if self._witness is None:
+            return policy_of(self._keys)
+        return policy_of(self._keys, TrustPolicy((), (WitnessLine(WITNESS, self._witness.verifier),), (), WITNESS))
 
     def proofs(self, count: int) -> list[Proof]:
-        """Of entries all over the log, at sizes all over its life."""
+        """Of entries all over the log, under checkpoints of all its life."""
         random = Random(count)
-        sizes = [random.randrange(2, len(self.leaves) + 1) for _ in range(count)]
-        return [self.proof(random.randrange(size), size) for size in sizes]
+        made = []
+        for _ in range(count):
+            note = random.choice(self.checkpoints)
+            size = parse_checkpoint(parse_note(note).text).size
+            entry = self.store.leaves(index := random.randrange(size), index + 1)[0]
+            proven = prove_entry(self.store, entry.id, self.policy, note if self._witness else None)
+            assert not proven.note
+            made.append(Proof(proven.leaf, proven.proof, proven.policy, self.seed))
+        return made
 
     def growth(self, count: int) -> list[Case]:
-        """Consistency: two sizes, and the hashes between them."""
-        random = Random(count)
-        pairs = [sorted(random.sample(range(1, len(self.leaves) + 1), 2)) for _ in range(count)]
-        return [
-            {
-                "old": self.checkpoint(old),
-                "checkpoint": self.checkpoint(new),
-                "hashes": consistency_proof(self.tree, old, new),
-                "policy": self.policy,
-            }
-            for old, new in pairs
-        ]
+        """Consistency proofs: two checkpoints, and the hashes between them."""
+        random, policy = Random(count), format_policy(self.policy)
+        cases: list[Case] = []
+        for _ in range(count):
+            old, new = sorted(random.sample(range(len(self.checkpoints)), 2))
+            notes = self.checkpoints[old], self.checkpoints[new]
+            sizes = [parse_checkpoint(parse_note(note).text).size for note in notes]
+            hashes = self.store.consistency(*sizes)
+            cases.append({"old": notes[0], "checkpoint": notes[1], "hashes": hashes, "policy": policy})
+        return cases
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self.store.close()

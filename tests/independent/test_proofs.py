@@ -7,7 +7,8 @@ a proof that they accept, and forgeries that they refuse, are worth something. A
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -18,6 +19,7 @@ from tests.independent.made import Log
 from tests.independent.mutations import OF_THE_PATH, OF_WITNESSES, Mutation, Proof, forged, one_bit
 from tests.independent.programs import AbsentError, Case, Program
 
+ENTRIES = 1500
 PROOFS = 1000
 FEWEST_IN_CI = 2
 
@@ -49,8 +51,10 @@ def growth_program(request: pytest.FixtureRequest, folder: Path) -> Program:
 
 
 @pytest.fixture(scope="module")
-def witnessed() -> Log:
-    return Log(1500, witnessed=True)
+def witnessed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    log = Log(tmp_path_factory.mktemp("witnessed"), ENTRIES)
+    yield log
+    log.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +85,9 @@ def test_they_refuse_every_forgery(program: Program, proofs: list[Proof]) -> Non
     assert not accepted and len(told) == PROOFS
 
 
-def test_without_witnesses_the_logs_signature_is_enough(program: Program) -> None:
-    log = Log(300, witnessed=False)
-    assert program.answers([proof.case for proof in log.proofs(20)]) == ["ok"] * 20
+def test_without_witnesses_the_logs_signature_is_enough(program: Program, tmp_path: Path) -> None:
+    with closing(Log(tmp_path, 300, witnessed=False)) as log:
+        assert program.answers([proof.case for proof in log.proofs(20)]) == ["ok"] * 20
 
 
 def test_they_accept_that_a_log_only_grew(growth_program: Program, witnessed: Log) -> None:
