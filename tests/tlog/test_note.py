@@ -170,6 +170,7 @@ GOOD = format_note(sign_note(TEXT, [KEY]))
         GOOD + b"x\n",
         GOOD.replace(b"a text", b"a\ttext"),
         GOOD.replace(b"a text", b"a\0text"),
+        GOOD.replace(b"a text", b"a\x1btext"),
         GOOD.replace(b"a text", b"a\x80text"),
         "a text\n\n— signer.example AAAAAA==\n".encode(),
         "— signer.example AAAAAAA=\n".encode(),

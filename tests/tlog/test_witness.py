@@ -273,6 +273,12 @@ def test_a_log_takes_the_good_lines_of_a_reply() -> None:
     assert cosignatures(text, body, []) == ()
 
 
+def test_of_two_lines_of_one_witness_the_first_is_taken() -> None:
+    text, key = logs.checkpoint().text, logs.WITNESSES[0]
+    first, again = (cosign(text, key, time_s) for time_s in (9, 11))
+    assert cosignatures(text, (first.line + again.line).encode(), [key.verifier]) == (first,)
+
+
 def test_a_bad_line_of_a_known_witness_spoils_a_reply() -> None:
     body = cosign("another text\n", KEY, 9).line.encode()
     with pytest.raises(Unproven):
