@@ -23,11 +23,12 @@ from stead import wire
 from stead.agent.bus import LocalBus, Subscriber
 from stead.model import messages as m
 from stead.model.errors import EXIT_FAILURE, Problem, SteadError
+from stead.model.ledger_messages import RotateKey
 from stead.model.policy import Actor
 
 MAX_CONNECTIONS: Final = 64
 MAX_LINE: Final = 1 << 20
-ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy)
+ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey)
 FREE: Final = (m.Pause, m.Hello)
 
 

@@ -1,30 +1,47 @@
-"""`stead ledger tail`: the newest entries of the record."""
+"""`stead ledger`: the record of every change, to read, to search, to check and to take along."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
+import msgspec
 
-from stead.cli.table import printable, table
+from stead.cli.ledger_export import export
+from stead.cli.ledger_key import key
+from stead.cli.ledger_verify import verify
+from stead.cli.table import Cell, table
 from stead.cli.verb import Session, as_json, examples, options
-from stead.cli.words import moment
-from stead.model.messages import EntryList, EntryView, ListEntries
+from stead.cli.words import moment, seconds_of, short_ids
+from stead.model.errors import EXIT_USAGE, SteadError
+from stead.model.ledger_messages import SearchEntries
+from stead.model.messages import EntryList, EntryView
+from stead.model.record import StoredEntry
 
-TAIL = examples(
-    ("stead ledger tail", "the newest twenty entries"),
-    ("stead ledger tail --subject 0192f0c1", "those about one run or finding"),
-    ("stead ledger tail -f", "follow"),
-)
 GROUP = examples(
     ("stead ledger tail", "the newest entries"),
+    ("stead ledger search hog --since 2d", "those that speak of something"),
+    ("stead ledger verify", "recompute all of it"),
 )
+TAIL = examples(
+    ("stead ledger tail", "the newest twenty entries"),
+    ("stead ledger tail --subject 0192f0c1-7b", "those about one run or finding"),
+    ("stead ledger tail -f", "follow"),
+)
+SEARCH = examples(
+    ("stead ledger search nginx", "a word in leaf or detail"),
+    ("stead ledger search --type 'receipt.*' --since 7d", "what was written on this host"),
+    ("stead ledger search --actor uid:1000", "what one person did"),
+)
+CHECKPOINT = examples(("stead ledger checkpoint > yesterday.note", "keep it elsewhere, and verify against it later"))
 FOLLOW_S = 1.0
+ID_CHARS = 18
 
 
 @click.group(epilog=GROUP)
 def ledger() -> None:
-    """Read the record of every change."""
+    """Read the record of every change, and prove that it is whole."""
 
 
 @ledger.command(epilog=TAIL)
@@ -34,23 +51,89 @@ def ledger() -> None:
 @options
 def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
     """Show the newest entries: what happened, to what, when. `-o json` gives each leaf as recorded."""
-    answer = session.ask(ListEntries(limit, subject), EntryList)
-    shown = sorted(answer.entries, key=lambda entry: entry.seq)
-    session.show(EntryList(tuple(shown)), lambda: entry_lines(shown))
-    seen = shown[-1].seq if shown else -1
+    query = SearchEntries(subject=subject, limit=limit)
+    shown = _found(session, query)
+    _show(session, shown, "the ledger is empty")
+    seen = shown[-1].seq if shown else 0
     while follow:
         time.sleep(FOLLOW_S)
-        entries = session.ask(ListEntries(500, subject), EntryList).entries
-        for entry in sorted((one for one in entries if one.seq > seen), key=lambda one: one.seq):
-            click.echo(as_json(entry) if session.json else _line(entry))
+        for entry in _found(session, msgspec.structs.replace(query, after=seen, limit=500)):
+            click.echo(as_json(_view(entry)) if session.json else _line(entry))
             seen = entry.seq
 
 
-def entry_lines(entries: list[EntryView]) -> list[str]:
+@ledger.command(epilog=SEARCH)
+@click.argument("text", required=False, default="")
+@click.option("--type", "types", default="", metavar="GLOB", help="Only entries of these types, like 'run.*'.")
+@click.option("--subject", default="", metavar="ID", help="Only entries about this run, finding or target.")
+@click.option("--actor", default="", help="Only what this actor did: an id like uid:1000, or user, agent, policy, hub.")
+@click.option("--since", default="", metavar="WHEN", help="Not older: 90s, 2h, 7d, or 2026-11-21 or 2026-11-21T08:00.")
+@click.option("--until", default="", metavar="WHEN", help="Older than this, written likewise.")
+@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="At most so many.")
+@options
+def search(session: Session, text: str, types: str, subject: str, actor: str, since: str, until: str, limit: int) -> None:
+    """Find entries by TEXT (in leaf or detail, whatever its case), type, subject, actor and time; the newest are kept."""
+    now_ms = time.time_ns() // 1_000_000
+    query = SearchEntries(text, types, subject, actor, when_ms(since, now_ms), when_ms(until, now_ms), limit=limit)
+    _show(session, _found(session, query), "nothing like that is on record")
+
+
+@ledger.command(epilog=CHECKPOINT)
+@options
+def checkpoint(session: Session) -> None:
+    """Print the newest signed checkpoint: size and root of the ledger, as a C2SP note."""
+    from stead.cli.ledger_source import ledger_of
+
+    with ledger_of(session) as source:
+        head = source.head()
+    session.show(head, lambda: head.checkpoint.decode().rstrip("\n").split("\n"))
+
+
+ledger.add_command(verify)
+ledger.add_command(export)
+ledger.add_command(key)
+
+
+def when_ms(text: str, now_ms: int) -> int:
+    """A time given as an age ("2h") or as a local date, Unix milliseconds; 0 for none. SteadError for anything else."""
+    from datetime import datetime
+
+    if not text:
+        return 0
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        pass
+    try:
+        return max(1, now_ms - round(seconds_of(text) * 1000))
+    except SteadError:
+        what = f"{text!r} is no time"
+        fix = "write an age like 90s, 2h or 7d, or a date like 2026-11-21 or 2026-11-21T08:00"
+        raise SteadError(what, "", fix, code="usage.time", exit_code=EXIT_USAGE) from None
+
+
+def entry_lines(entries: Sequence[StoredEntry], none: str) -> list[str]:
     """One row an entry, the newest last."""
-    rows = [(str(one.seq), moment(one.ts_ms), one.type, one.subject) for one in entries]
-    return table(("SEQ", "TIME", "TYPE", "SUBJECT"), rows, right=frozenset({0}), none="the ledger is empty")
+    short = short_ids((entry.id for entry in entries), ID_CHARS)
+    rows: list[list[Cell]] = [[str(one.seq), moment(one.ts_ms), short[one.id], one.type, one.subject] for one in entries]
+    return table(("SEQ", "TIME", "ID", "TYPE", "SUBJECT"), rows, right=frozenset({0}), none=none)
 
 
-def _line(entry: EntryView) -> str:
-    return f"{entry.seq}  {moment(entry.ts_ms)}  {entry.type}  {printable(entry.subject)}"
+def _found(session: Session, query: SearchEntries) -> list[StoredEntry]:
+    """What a query finds, oldest first. The ledger is opened anew each time: an agent may start or end meanwhile."""
+    from stead.cli.ledger_source import every, ledger_of
+
+    with ledger_of(session) as source:
+        return sorted(every(source, query), key=lambda entry: entry.seq)
+
+
+def _show(session: Session, entries: Sequence[StoredEntry], none: str) -> None:
+    session.show(EntryList(tuple(map(_view, entries))), lambda: entry_lines(entries, none))
+
+
+def _view(one: StoredEntry) -> EntryView:
+    return EntryView(one.seq, one.id, one.type, one.subject, one.ts_ms, one.leaf.decode("utf-8", "replace"))
+
+
+def _line(entry: StoredEntry) -> str:
+    return entry_lines([entry], "")[1]

@@ -54,7 +54,7 @@ def export(source: LogSource, folder: Path, *, blobs: bool = False, watch: Watch
 
 def _export(source: LogSource, folder: Path, blobs: bool, watch: Watch | None) -> Exported:
     head = source.head()
-    _, checkpoint = signed_checkpoint(head.checkpoint, log_keys(head.vkeys, source.place), source.place)
+    _, checkpoint = signed_checkpoint(head.checkpoint, log_keys(head, source.place), source.place)
     before = _before(folder, checkpoint)
     copy = _Copy(source, folder, watch)
     copy.run(before, checkpoint)

@@ -48,7 +48,3 @@ class LedgerSource(LogSource, Protocol):
     def bundle(self, thing: str) -> ProofBundle:
         """The proof of an entry, or of what speaks for a run or finding."""
         ...
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from stead.ledger import refusals
 from stead.ledger.key_chain import ROTATED, KeyChain
 from stead.ledger.source import LogSource
 from stead.ledger.strict_leaf import LeafHead, about, disagreement, head_of, unfit
-from stead.model.ledger_messages import LEAVES_MAX
+from stead.model.ledger_messages import LEAVES_MAX, LedgerHead
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.keys import VerifierKey, parse_vkey
@@ -26,6 +26,7 @@ from stead.tlog.note import Note, parse_note, verified
 from stead.tlog.strict import Malformed, encode64
 from stead.tlog.tiles import WIDTH, Tile, TileTree
 
+COSIGNED: Final = "what its witnesses cosigned"
 Watch = Callable[[int, int], None]
 """Told of progress: leaves done, leaves in all."""
 
@@ -75,20 +76,23 @@ def verify(
     column, that each leaf is canonical, and every blob that is still there.
     """
     head = source.head()
-    known = [*pins, *(key for key in log_keys(head.vkeys, source.place) if key not in pins)]
+    known = [*pins, *(key for key in log_keys(head, source.place) if key not in pins)]
     note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
-    older = [(one.place, kept_checkpoint(one, known, checkpoint)) for one in kept]
+    if head.cosigned:
+        kept = (*kept, Kept(COSIGNED, head.cosigned))
+    older = [(one, kept_checkpoint(one, checkpoint)) for one in kept]
     walk = _Walk(source, deep, watch)
-    walk.to({*(one.size for _, one in older), checkpoint.size}, checkpoint.size)
+    walk.to({*(one.size for _, one in older if one.size < checkpoint.size), checkpoint.size}, checkpoint.size)
     _compare_root(walk, checkpoint)
-    for place, one in older:
-        _compare_kept(place, one, walk.roots[one.size], checkpoint)
-    _nothing_beyond(source, checkpoint.size)
     trusted = walk.keys.trusted(pins or known[-1:])
     signers = [one.key for one in verified(note, known) if one.key in trusted]
     if not signers:
         who = "the pinned key" if pins else known[-1].text
         raise refusals.unsigned(f"{who} neither signed this checkpoint nor signed for the key that did", source.place)
+    for file, one in older:
+        signed_checkpoint(file.note, list(trusted), file.place)
+        _compare_kept(file.place, one, walk.roots.get(one.size), checkpoint, source.place)
+    _nothing_beyond(source, checkpoint.size)
     return Verification(
         source.place,
         checkpoint.origin,
@@ -101,12 +105,13 @@ def verify(
         deep,
         walk.blobs,
         walk.erased,
-        tuple(Compared(place, one.size) for place, one in older),
+        tuple(Compared(file.place, one.size) for file, one in older),
     )
 
 
-def log_keys(vkeys: Sequence[str], place: str) -> list[VerifierKey]:
-    """The keys that a log says are its own, the newest first. SteadError when one can't be read, or there is none."""
+def log_keys(head: LedgerHead, place: str) -> list[VerifierKey]:
+    """Every key that a log says is or was its own, the newest first. SteadError when one can't be read, or there is none."""
+    vkeys = dict.fromkeys([*head.vkeys, *(key.vkey for key in head.keys)])
     try:
         keys = [parse_vkey(text) for text in vkeys]
     except Malformed as error:
@@ -129,13 +134,14 @@ def signed_checkpoint(data: bytes, keys: Sequence[VerifierKey], place: str) -> t
     return note, checkpoint
 
 
-def kept_checkpoint(kept: Kept, keys: Sequence[VerifierKey], newest: Checkpoint) -> Checkpoint:
-    """A kept checkpoint to compare with, signed by this log. SteadError: another log's, unsigned, or ahead of the log."""
-    _, one = signed_checkpoint(kept.note, keys, kept.place)
+def kept_checkpoint(kept: Kept, newest: Checkpoint) -> Checkpoint:
+    """A kept checkpoint, its signature not looked at yet. SteadError: it is none, or another log's."""
+    try:
+        one = parse_checkpoint(parse_note(kept.note).text)
+    except Malformed as error:
+        raise refusals.unsigned(f"it is no signed checkpoint: {error}", kept.place) from None
     if one.origin != newest.origin:
         raise refusals.foreign(kept.place, one.origin, newest.origin)
-    if one.size > newest.size:
-        raise refusals.rolled_back(kept.place, one.size, newest.size, f"{newest.size} of {one.size} entries")
     return one
 
 
@@ -146,10 +152,13 @@ def _compare_root(walk: _Walk, checkpoint: Checkpoint) -> None:
         raise refusals.altered(what, walk.source.place, fix)
 
 
-def _compare_kept(place: str, kept: Checkpoint, root: bytes, newest: Checkpoint) -> None:
+def _compare_kept(name: str, kept: Checkpoint, root: bytes | None, newest: Checkpoint, place: str) -> None:
+    """`root` is that of as many entries as `kept` speaks of, as they are now; None when there are not so many."""
+    if root is None:
+        raise refusals.rolled_back(name, kept.size, newest.size, place)
     if kept.root != root:
         refuse = refusals.forked if kept.size == newest.size else refusals.rewritten
-        raise refuse(place, kept.size, place)
+        raise refuse(name, kept.size, place)
 
 
 def _nothing_beyond(source: LogSource, size: int) -> None:

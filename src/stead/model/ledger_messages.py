@@ -72,7 +72,11 @@ class LogKey(msgspec.Struct, frozen=True):
 
 
 class LedgerHead(msgspec.Struct, frozen=True, tag="checkpoint"):
-    """Answer to GetCheckpoint and RotateKey. `policy` is the trust policy file that goes with proofs of this log."""
+    """Answer to GetCheckpoint and RotateKey. `policy` is the trust policy file that goes with proofs of this log.
+
+    `vkeys` are those that sign now, `keys` all that ever did, newest first. `cosigned` is the newest checkpoint that a quorum of
+    its witnesses has cosigned; empty where there is none.
+    """
 
     checkpoint: bytes
     vkeys: tuple[str, ...]
@@ -80,6 +84,7 @@ class LedgerHead(msgspec.Struct, frozen=True, tag="checkpoint"):
     origin: str
     policy: bytes
     keys: tuple[LogKey, ...] = ()
+    cosigned: bytes = b""
 
 
 class LeafList(msgspec.Struct, frozen=True, tag="leaves"):

@@ -1,0 +1,113 @@
+"""`stead ledger verify`: this process recomputes the record from its leaves, and believes nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stead.cli.table import Cell, pairs
+from stead.cli.verb import Session, examples, options
+from stead.cli.words import plural
+from stead.model.errors import EXIT_USAGE, SteadError
+
+if TYPE_CHECKING:
+    from stead.ledger.verify import Kept, Verification, Watch
+
+VERIFY = examples(
+    ("stead ledger verify", "root, signature, order, ids"),
+    ("stead ledger verify --deep", "also columns, form of every leaf, detail"),
+    ("stead ledger verify --against yesterday.note", "nothing before it was rewritten"),
+    ("stead ledger verify --export DIR", "an exported folder, without any agent"),
+)
+TOLD_S = 0.5
+HEARSAY = (
+    "The key is what this ledger says of itself. Who can write here could have signed a different history with it: compare with"
+    " a checkpoint that was kept elsewhere (--against), or with witnesses, and pin the key (--key)."
+)
+
+
+@click.command(epilog=VERIFY)
+@click.option(
+    "--against", multiple=True, metavar="FILE", help="A checkpoint or proof that was kept elsewhere; may be given again."
+)
+@click.option("--key", "keys", multiple=True, metavar="VKEY", help="Trust only this key, and keys that it signed for.")
+@click.option("--export", "folder", type=click.Path(file_okay=False, path_type=Path), help="Check an exported folder instead.")
+@click.option("--deep", is_flag=True, help="Also every column, the canonical form of every leaf, and every blob.")
+@options
+def verify(session: Session, against: Sequence[str], keys: Sequence[str], folder: Path | None, deep: bool) -> None:
+    """Recompute the whole ledger here, and compare it with what was signed. Exit code 1 and a name if it does not hold."""
+    from stead.cli.ledger_source import ledger_of
+    from stead.cli.proof_verify import pinned
+    from stead.ledger.exported import verify_export
+    from stead.ledger.verify import verify as recompute
+
+    pins, kept = [pinned(text) for text in keys], [_kept(Path(name)) for name in against]
+    began_s = time.monotonic()
+    with progress(session, "verified") as watch:
+        if folder is None:
+            with ledger_of(session) as source:
+                found = recompute(source, pins=pins, kept=kept, deep=deep, watch=watch)
+        else:
+            found = verify_export(folder, pins=pins, kept=kept, deep=deep, watch=watch)
+    took_s = time.monotonic() - began_s
+    session.show(found, lambda: _lines(found, took_s))
+
+
+@contextlib.contextmanager
+def progress(session: Session, done: str) -> Iterator[Watch | None]:
+    """Tell a person at a terminal how far it is, when it takes longer; tell a program nothing."""
+    if session.json or not sys.stderr.isatty():
+        yield None
+        return
+    told_s = began_s = time.monotonic()
+
+    def watch(at: int, of: int) -> None:
+        nonlocal told_s
+        now_s = time.monotonic()
+        if now_s - told_s >= TOLD_S:
+            told_s = now_s
+            click.echo(f"\r{at:,} of {of:,} entries {done}", nl=False, err=True)
+
+    try:
+        yield watch
+    finally:
+        if told_s != began_s:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _kept(path: Path) -> Kept:
+    """A checkpoint that was kept: a note, a proof file with one in it, or an exported folder."""
+    from stead.ledger.verify import Kept
+    from stead.tlog.proof import HEADER, parse_proof
+    from stead.tlog.strict import Malformed
+
+    place = path / "checkpoint" if path.is_dir() else path
+    try:
+        data = place.read_bytes()
+        return Kept(str(place), parse_proof(data).checkpoint if data.startswith(HEADER.encode()) else data)
+    except (OSError, Malformed) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        fix = "give a file that `stead ledger checkpoint` or `stead proof` wrote, or an exported folder"
+        raise SteadError(f"no checkpoint can be read from it: {why}", str(path), fix, exit_code=EXIT_USAGE) from None
+
+
+def _lines(found: Verification, took_s: float) -> list[str]:
+    rows: list[tuple[str, Cell]] = [
+        ("ledger", f"{found.origin} ({found.place})"),
+        ("holds", (f"{plural(found.size, 'entry', 'entries')} give the root {found.root}, in {took_s:.1f} s", "good")),
+        *(("signed by", f"{key}{' (pinned)' if found.pinned else ''}") for key in found.signed_by),
+    ]
+    if found.rotations:
+        rows.append(("key", f"changed {plural(found.rotations, 'time')}, each time signed by the one before"))
+    if found.deep:
+        gone = f", {found.erased} erased" if found.erased else ""
+        rows.append(("detail", f"{plural(found.blobs, 'blob')} as their leaves say{gone}; every leaf is canonical"))
+    rows += [("continues", f"{one.place}, {plural(one.size, 'entry', 'entries')}") for one in found.continues]
+    lines = pairs(rows)
+    return lines if found.pinned or found.continues else [*lines, HEARSAY]

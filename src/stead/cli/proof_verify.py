@@ -1,0 +1,167 @@
+"""`stead proof verify`: proofs checked offline, from files alone. It asks no agent and reads no state."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from stead.cli.leaf_words import leaf_words, read_leaf
+from stead.cli.table import printable, styled
+from stead.cli.verb import Session, examples, options
+from stead.cli.words import plural
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
+from stead.tlog.keys import VerifierKey, parse_vkey
+from stead.tlog.policy import LogLine, TrustPolicy, parse_policy
+from stead.tlog.proof import Proven, parse_proof, prove
+from stead.tlog.strict import Malformed
+
+LEAF, PROOF, POLICY = ".json", ".tlog-proof", "policy.tlog-policy"
+LEAF_MAX_BYTES: Final = 65_535
+FILE_MAX_BYTES: Final = 2_000_000
+UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+VERIFY = examples(
+    ("stead proof verify", "every proof in this directory"),
+    ("stead proof verify 0192f0c1-7b", "one, by its file or its id"),
+    ("stead proof verify --key VKEY", "with a key that you have from elsewhere"),
+)
+HEARSAY = (
+    "The policy lies with the proofs, so this shows no more than that both agree. Compare the log's key with one that you have"
+    " from elsewhere: `stead ledger key` on that host, or a published one. `--key VKEY` then pins it."
+)
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """One proof, and what came of it. Times are POSIX seconds."""
+
+    proof: str
+    ok: bool
+    problem: str = ""
+    id: str = ""
+    says: str = ""
+    origin: str = ""
+    entry: int = 0
+    size: int = 0
+    signed_by: tuple[str, ...] = ()
+    witnesses: tuple[tuple[str, int], ...] = ()
+    pinned: bool = False
+
+
+@click.command(name="verify", epilog=VERIFY)
+@click.argument("files", nargs=-1, metavar="[FILE|ID]...")
+@click.option("--policy", type=click.Path(dir_okay=False, path_type=Path), help=f"Whom to trust. Default: {POLICY} beside it.")
+@click.option("--key", "keys", multiple=True, metavar="VKEY", help="Trust only this key of the log; may be given again.")
+@click.option("--dir", "folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where the proofs are.")
+@options
+def verify(session: Session, files: Sequence[str], policy: Path | None, keys: Sequence[str], folder: Path) -> int:
+    """Check proofs offline: leaf, place in the log, signatures, witnesses. Exit code 1 if one fails."""
+    pins = [pinned(text) for text in keys]
+    checked = [check(path, policy, pins) for path in _chosen(files, folder)]
+    session.show(checked, lambda: _lines(checked, hearsay=not pins and policy is None))
+    return EXIT_OK if all(one.ok for one in checked) else EXIT_FAILURE
+
+
+def check(path: Path, policy: Path | None, pins: Sequence[VerifierKey]) -> Checked:
+    """Check one proof file with the leaf beside it, and a policy. What is wrong is said in the result, never raised."""
+    try:
+        leaf = _read(path.with_name(path.name.removesuffix(PROOF) + LEAF), LEAF_MAX_BYTES, "leaf")
+        proof = parse_proof(_read(path, FILE_MAX_BYTES, "proof"))
+        proven = prove(leaf, proof, _policy(policy or path.with_name(POLICY), pins))
+        return _held(path, leaf, proven, pinned=bool(pins))
+    except Malformed as error:
+        return Checked(path.name, False, str(error), path.name.removesuffix(PROOF))
+
+
+def _held(path: Path, leaf: bytes, proven: Proven, *, pinned: bool) -> Checked:
+    """A proof that holds; the file's name must still not promise another entry."""
+    read = read_leaf(leaf)
+    stem, own = path.name.removesuffix(PROOF), read.id if read else ""
+    if UUID.fullmatch(stem) and stem != own:
+        raise Malformed(f"the file is named after {stem}, and it proves {own or 'no entry of stead'}")
+    keys = tuple(key.text for key in proven.logs)
+    place = (proven.origin, proven.index + 1, proven.size)
+    return Checked(path.name, True, "", own, leaf_words(leaf), *place, keys, proven.witnesses, pinned)
+
+
+def _policy(path: Path, pins: Sequence[VerifierKey]) -> TrustPolicy:
+    """Whose signatures count: the pinned keys in place of the policy's logs; pins alone need no policy file."""
+    if pins and not path.exists():
+        return TrustPolicy(tuple(LogLine(key) for key in pins), (), (), "none")
+    policy = parse_policy(_read(path, FILE_MAX_BYTES, "policy"))
+    return policy._replace(logs=tuple(LogLine(key) for key in pins)) if pins else policy
+
+
+def pinned(text: str) -> VerifierKey:
+    """Read a key that was given by hand. SteadError when it is none."""
+    try:
+        return parse_vkey(text)
+    except Malformed as error:
+        fix = "copy it whole from `stead ledger key`, between quotes"
+        raise SteadError(str(error), "--key", fix, code="proof.key", exit_code=EXIT_USAGE) from None
+
+
+def _read(path: Path, limit: int, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise Malformed(f"its {what}, {path.name}, is not there") from None
+    except OSError as error:
+        raise Malformed(f"its {what}, {path.name}, can't be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise Malformed(f"its {what}, {path.name}, is longer than {limit} bytes")
+    return data
+
+
+def _chosen(files: Sequence[str], folder: Path) -> list[Path]:
+    """The proof files meant: those named, or all of a folder. SteadError when there are none."""
+    there = sorted(folder.glob(f"*{PROOF}"))
+    if not files:
+        if not there:
+            what = f"there is no proof in {folder.resolve()}"
+            raise SteadError(what, "", "`stead proof ID` writes one", code="proof.missing", exit_code=EXIT_USAGE)
+        return there
+    return [path for word in files for path in _meant(word, there)]
+
+
+def _meant(word: str, there: Sequence[Path]) -> Iterator[Path]:
+    path = Path(word)
+    if path.name.endswith(PROOF) or path.name.endswith(LEAF):
+        yield path.with_name(path.name.removesuffix(LEAF).removesuffix(PROOF) + PROOF)
+        return
+    stems = {one: one.name.removesuffix(PROOF) for one in there}
+    found = [one for one, stem in stems.items() if stem.startswith(word) or stem.endswith(word)]
+    if len(found) != 1:
+        what = f"{'no proof is' if not found else 'several proofs are'} here whose name begins or ends with {word!r}"
+        raise SteadError(what, "", "name its file", code="proof.missing", exit_code=EXIT_USAGE)
+    yield found[0]
+
+
+def _lines(checked: Sequence[Checked], *, hearsay: bool) -> list[str]:
+    lines: list[str] = []
+    for one in checked:
+        lines += [_head(one), *(f"      {printable(line)}" for line in _details(one))]
+    failed = sum(not one.ok for one in checked)
+    total = plural(len(checked), "proof")
+    lines.append(f"{total}, {failed} not proven" if failed else f"{total}, all proven")
+    return [*lines, HEARSAY] if hearsay and failed < len(checked) else lines
+
+
+def _head(one: Checked) -> str:
+    name = printable(one.proof.removesuffix(PROOF))
+    return f"{styled('OK', 'good')}    {name}" if one.ok else f"{styled('FAIL', 'critical')}  {name}: {printable(one.problem)}"
+
+
+def _details(one: Checked) -> Iterator[str]:
+    if not one.ok:
+        return
+    yield one.says
+    yield f"entry {one.entry} of {one.size} in {one.origin}"
+    yield f"signed by {', '.join(one.signed_by)}{' (pinned)' if one.pinned else ''}"
+    for name, at_s in one.witnesses:
+        yield f"cosigned by {name} at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at_s))} UTC"
