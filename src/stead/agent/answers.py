@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from stead import __version__
 from stead.agent.explain import at_rest, explain
+from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
+from stead.ledger.stored import read_witnesses
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
@@ -42,6 +44,7 @@ class Answers:
             m.Pause: self._pause,
             m.Resume: self._resume,
             m.SetAutonomy: self._autonomy,
+            **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy)).table(),
         }
 
     async def answer(self, body: Any, person: Actor) -> m.ReplyBody:
