@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from stead.ledger.strict_leaf import head_of, unfit
+from stead.ledger.strict_leaf import about, heads_of, unfit
 from stead.tlog.checkpoint import parse_checkpoint
 from stead.tlog.keys import parse_signing_key, parse_vkey
 from stead.tlog.note import format_note, parse_note, verified
@@ -97,8 +97,9 @@ def entries(data: bytes) -> None:
 def leaf(data: bytes) -> None:
     """A leaf's JSON, as a verifier reads it: a verdict in words, never an exception; its head raises ValueError alone."""
     assert isinstance(unfit(data), str)
+    assert isinstance(about(data), str)
     try:
-        head_of(data)
+        heads_of((data,))
     except ValueError as error:
         raise Malformed(str(error)) from None
 
