@@ -9,7 +9,9 @@ from random import Random
 from stead.flow import record
 from stead.ledger.bundle import bundle as prove_entry
 from stead.ledger.bundle import policy_of
+from stead.ledger.export import export
 from stead.ledger.store import LedgerStore
+from stead.ledger.stored import StoreSource
 from stead.ledger.witness import cosigned_note
 from stead.testing import FakeClock
 from stead.tlog.checkpoint import parse_checkpoint
@@ -100,6 +102,10 @@ class Log:
             hashes = self.store.consistency(*sizes)
             cases.append({"old": notes[0], "checkpoint": notes[1], "hashes": hashes, "policy": policy})
         return cases
+
+    def export(self, folder: Path) -> None:
+        """As `stead ledger export --blobs` writes it."""
+        export(StoreSource(self.store), folder, blobs=True)
 
     def close(self) -> None:
         """Let go of the ledger."""

@@ -8,19 +8,15 @@ has one spelling, so that two programs that read it can't read it differently. F
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from stead.ledger.leaf import EXACT_INT_MAX
-from stead.model.record import StoredEntry
-
-_SECOND_END: Final = 19  # "2026-11-21T02:15:05"
 
 
-class LeafHead(msgspec.Struct):
+class LeafHead(msgspec.Struct, gc=False):
     """The members of a leaf that columns repeat, or that name its blob."""
 
     id: str
@@ -41,39 +37,20 @@ _heads: Final = msgspec.json.Decoder(LeafHead)
 _bodies: Final = msgspec.json.Decoder(_Body)
 
 
-def head_of(leaf: bytes) -> LeafHead:
-    """A leaf's own id, type, time and blob. Raises ValueError when it is not such a JSON object."""
+def heads_of(leaves: Iterable[bytes]) -> list[LeafHead]:
+    """Each leaf's own id, type, time and blob. Raises ValueError when one is no such JSON object."""
+    decode = _heads.decode
     try:
-        return _heads.decode(leaf)
+        return [decode(leaf) for leaf in leaves]
     except RecursionError:
         raise ValueError("it nests too deeply") from None
-
-
-def time_text(unix_ms: int) -> str:
-    """Unix milliseconds as a leaf writes them: RFC 3339, UTC, six decimals."""
-    second, ms = divmod(unix_ms, 1000)
-    return f"{_second_text(second)}.{ms:03d}000Z"
-
-
-@lru_cache(maxsize=4096)
-def _second_text(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def disagreement(entry: StoredEntry, head: LeafHead) -> str:
-    """The first column that says something else than the leaf; empty when all agree."""
-    if entry.id != head.id:
-        return "id"
-    if entry.type != head.type:
-        return "type"
-    return "" if time_text(entry.ts_ms) == head.ts else "time"
 
 
 def about(leaf: bytes) -> str:
     """What the leaf's body says that it is about; empty where it does not say."""
     try:
         return _bodies.decode(leaf).body.about
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec names neither bad UTF-8 nor depth as its own errors
         return ""
 
 
