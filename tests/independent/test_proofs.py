@@ -7,6 +7,8 @@ a proof that they accept, and forgeries that they refuse, are worth something. A
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -114,12 +116,20 @@ def another_history(case: Case, random: Random) -> Case:
     return {**case, "hashes": hashes}
 
 
-def test_a_person_runs_them_on_three_files(program: Program, proofs: list[Proof], tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("entry.json", "entry.tlog-proof", "policy.tlog-policy")]
-    for file, data in zip(files, proofs[0][:3], strict=True):
-        file.write_bytes(data)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What the command writes, of a ledger that no agent holds."""
+    state, there = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("files")
+    Log(state, 100, witnessed=False).close()
+    argv = [sys.executable, "-m", "stead", "proof", "e-41", "--state", str(state), "--dir", str(there)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return [there / name for name in ("e-41.json", "e-41.tlog-proof", "policy.tlog-policy")]
+
+
+def test_a_person_runs_them_on_what_stead_proof_wrote(program: Program, files: list[Path], tmp_path: Path) -> None:
     done = program.run(*files)
-    assert done.returncode == 0 and done.stdout.startswith("entry "), done.stderr
-    files[0].write_bytes(proofs[0].leaf + b" ")
-    refused = program.run(*files)
+    assert done.returncode == 0 and done.stdout == "entry 40 of a tree of 100\n", done.stderr
+    changed = tmp_path / "changed.json"
+    changed.write_bytes(files[0].read_bytes() + b" ")
+    refused = program.run(changed, *files[1:])
     assert refused.returncode != 0 and not refused.stdout
