@@ -35,14 +35,43 @@ async def serve(wired: Wired, *, ready: asyncio.Event | None = None) -> None:
         wired.paths.socket, answers.answer, wired.bus, wired.hub_key, wired.config.agent.admins, wired.ours, wired.hubs
     )
     supervisor = Supervisor(os.environ)
+    await wired.vouching.witnesses.begin()
+    asking = asyncio.create_task(wired.vouching.witnesses.run())
     try:
-        await wired.road.start(wired.clock.now())
+        await begin(wired)
         await door.open()
         await tick_for_ever(wired, supervisor, ready)
     finally:
         supervisor.stopping()
+        asking.cancel()
         await door.close()
-        await asyncio.wait_for(wired.road.stop(wired.clock.now()), STOP_S)
+        await end(wired)
+
+
+async def begin(wired: Wired) -> None:
+    """Recover, before the first tick; later if the ledger may not record anything yet (a witness knows better, say)."""
+    if not wired.began and wired.ledger.stopped is None:
+        await wired.road.start(wired.clock.now())
+        wired.began = True
+
+
+async def end(wired: Wired) -> None:
+    """Let what acts come to a rest. A ledger that was stopped can't say so, and has said why."""
+    if wired.began:
+        try:
+            await asyncio.wait_for(wired.road.stop(wired.clock.now()), STOP_S)
+        except SteadError:
+            if wired.ledger.stopped is None:
+                raise
+
+
+async def tick(wired: Wired, now: Now) -> None:
+    """One tick. Before recovery, while nothing may be recorded, what is seen is kept and nothing else is done."""
+    if not wired.began and wired.ledger.stopped is not None:
+        wired.road.observe(now)
+        raise SteadError.of(wired.ledger.stopped.problem)
+    await begin(wired)
+    await wired.road.tick(now)
 
 
 async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Event | None) -> None:
@@ -54,7 +83,7 @@ async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Eve
     while True:
         now = wired.clock.now()
         try:
-            await wired.road.tick(now)
+            await tick(wired, now)
         except SteadError as error:  # a full disk, say: a restart would not mend it, so the watchdog hears that we live
             note(wired, str(error), now)
             supervisor.tick(now.mono_ms)
@@ -103,6 +132,8 @@ async def run(wired: Wired) -> None:
 async def restore(wired: Wired) -> None:
     """Put back what only a lease holds, then end: for the service manager, after the agent stopped."""
     now = wired.clock.now()
+    if wired.ledger.stopped is not None:
+        raise SteadError.of(wired.ledger.stopped.problem)
     await wired.road.start(now)
     await wired.road.restore_leases()
     await wired.road.stop(wired.clock.now())

@@ -22,6 +22,7 @@ from stead.agent.log import open_log
 from stead.agent.raw_writer import RawWriter
 from stead.agent.road_probe import RoadProbe
 from stead.agent.series_store import SeriesStore
+from stead.agent.witness_wiring import Vouching
 from stead.catalog import load_catalog, load_policy
 from stead.flow.act import Hands
 from stead.flow.observe import Observer
@@ -60,8 +61,10 @@ class Wired:
         self.orders: Orders
         self.hubs: Counter[int] = Counter()  # connections of pids that proved themselves as our hub
         self.ledger: LedgerStore
+        self.vouching: Vouching
         self.raw: RawWriter
         self.autonomy: AutonomyFile
+        self.began = False  # is recovery done, so that the road may tick?
         self.told = ("", 0)  # the failure of a tick that was logged last, and when
 
     def ours(self, pid: int) -> bool:
@@ -83,7 +86,7 @@ class Wired:
         """The health of each station and probe."""
         broken = tuple(Station(f"plugin {name}", False, why) for name, why in self.broken.items())
         autonomy = (Station("autonomy", False, self.autonomy.problem),) if self.autonomy.problem else ()
-        return (*self.road.stations(), *self.raw.stations(), *autonomy, *broken)
+        return (*self.road.stations(), *self.raw.stations(), *self.vouching.stations(), *autonomy, *broken)
 
     def close(self) -> None:
         """Let go of stores and locks, of both whatever becomes of one. SteadError: the last samples could not be written."""
@@ -93,6 +96,8 @@ class Wired:
         finally:
             if hasattr(self, "ledger"):
                 self.ledger.close()
+            if hasattr(self, "vouching"):
+                self.vouching.standing.settle()
 
 
 def wire(config: Config, paths: Paths, *, first_mode: str | None = None, environ: Mapping[str, str] = os.environ) -> Wired:
@@ -114,6 +119,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     state = Path(paths.state)
     keys = KeyRing(KeyFiles(state / "keys", SystemdCreds(host)), config.ledger.key_overlap_days)
     wired.ledger = LedgerStore.open(state / "ledger.db", wired.host_name, clock, keys=keys)
+    wired.vouching = Vouching(config, wired.ledger, host, clock, wired.log, wired.host_name, new_id)
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)

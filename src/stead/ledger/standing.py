@@ -140,6 +140,13 @@ class Standing:
         except (OSError, Malformed):
             return None
 
+    def kept_text(self) -> str:
+        """The note that was kept, as it lies there; empty where there is none."""
+        try:
+            return self.kept.read_bytes().decode()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
     def why_stopped(self) -> Stopped | None:
         """What a witness said; None where none stopped this log."""
         try:

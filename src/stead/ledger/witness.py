@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from stead.ledger import refusals
-from stead.model.errors import EXIT_USAGE, SteadError
+from stead.model.errors import SteadError
 from stead.tlog.keys import VerifierKey
 from stead.tlog.note import Note, Signature, format_note, parse_note, verified
 from stead.tlog.policy import TrustPolicy, WitnessLine, satisfied
@@ -134,8 +134,3 @@ def keys_by_origin(keys: Sequence[VerifierKey]) -> dict[str, tuple[VerifierKey, 
     for key in keys:
         found[key.name] = (*found.get(key.name, ()), key)
     return found
-
-
-def unreadable(what: str, where: str) -> SteadError:
-    """A policy or a vkey in the configuration is not one."""
-    return SteadError(what, where, "see docs/witness.md for its form", code="config.witness", exit_code=EXIT_USAGE)
