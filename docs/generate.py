@@ -267,8 +267,10 @@ TOPICS = {
     "finding.opened": "a finding opened",
     "finding.changed": "a finding grew, or went from one band to the other",
     "finding.cleared": "a finding cleared",
-    "metrics.action_recommended": "a remedy was proposed, and decided",
-    "governance.policy.check": "the policy answered",
+    "metrics.action_recommended": "a remedy was proposed for a finding; its number is that of the ledger's entry of this type",
+    "governance.policy.check": "the policy answered, first or again; its number is that of the ledger's entry that says so",
+    "infrastructure.<what>": "something of the fleet or of what is installed changed; never without its entry in the ledger",
+    "receipt.issued": "a run's receipt: its verdict stands, or it ended after it touched something",
     "run.<state>": "a run is in a new state; see the states in `docs/architecture.md`",
     "autonomy.changed": "mode, ceiling, lock or pause changed",
 }
@@ -289,7 +291,10 @@ def topics_in_code() -> set[str]:
                 for topic in texts(node.args[0]):
                     variable = topic.partition("<")[2].rstrip(">")
                     found |= {topic.replace(f"<{variable}>", word) for word in words.get(variable, {f"<{variable}>"})}
-    return {re.sub(r"<.*>", lambda it: "<state>" if "state" in it[0] else "<metric_id>", topic) for topic in found}
+    keep = import_module("stead.flow.keep")
+    recorded = {*keep.TOLD, *keep.TOLD_AS.values()}
+    found |= {{"run.": "run.<state>", "infrastructure.": "infrastructure.<what>"}.get(topic, topic) for topic in recorded}
+    return {re.sub(r"<one.metric>", "<metric_id>", topic) for topic in found}
 
 
 def texts(node: ast.expr) -> set[str]:
@@ -305,8 +310,8 @@ def texts(node: ast.expr) -> set[str]:
 def entry_types() -> dict[str, str]:
     """Type of each ledger entry → when it is written, from the functions that build them."""
     found = {}
-    path = SOURCE / "flow" / "record.py"
-    for function in (node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)):
+    trees = [ast.parse((SOURCE / "flow" / name).read_text(encoding="utf-8")) for name in ("record.py", "receipt.py")]
+    for function in (node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)):
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
             if getattr(call.func, "id", "") in ("entry", "_finding"):
                 for text in texts(call.args[0]):
@@ -322,7 +327,7 @@ def events() -> str:
         "WebSocket. Control never travels on them.\n",
         *head("topic", "when"),
         *(row(code(topic), words) for topic, words in TOPICS.items()),
-        "\nWhile a run acts, each of its ledger entries below is published too, under its own type.\n",
+        "\nAn event that says what the ledger says has `seq`, the number of that entry; the others have 0.\n",
         "# Ledger entries\n",
         "Each is one leaf: an RFC 8785 object with `id`, `type`, `host`, `ts`, `actor`, `prev_cause`, `v` and `body`. Long and",
         "personal detail is in a salted blob beside it, of which the leaf holds the hash. `stead ledger` reads them.\n",

@@ -152,6 +152,8 @@ class Ledger(Protocol):
         meta: Mapping[str, str] | None = None,
     ) -> Sequence[StoredEntry]: ...
     def live_runs(self) -> Sequence[Run]: ...  # those that are not final, as they are durable
+    def entries(self, limit: int, subject: str, types: Sequence[str]) -> Sequence[StoredEntry]: ...  # newest first; () is all
+    def commits(self, run_id: str) -> int: ...  # how many transactions have carried this run
 
 
 class Bus(Protocol):

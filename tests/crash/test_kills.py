@@ -14,9 +14,12 @@ import pytest
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.agent.crash import list_marks, mark_from
 from stead.flow import runs
+from stead.flow.receipt import BINDS
 from stead.host import SystemClock
 from stead.ledger.store import LedgerStore
+from stead.model.change import Run
 from stead.model.policy import Autonomy
+from stead.tlog.merkle import leaf_hash
 from tests.actuators.children import child
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
@@ -55,8 +58,24 @@ def check_ledger(state: Path) -> None:
     assert [one for one in receipts if one] == [one.attempt_id for one in run.receipts if one.attempt_id]
     ids = [leaf["id"] for _, leaf in entries]
     assert all(leaf["prev_cause"] in ["", *ids[:place]] for place, (_, leaf) in enumerate(entries)), "a cause comes before"
-    assert run.cause == ids[-1] and entries[-1][0] == f"run.{run.state}"
+    check_receipts(store, run, ids)
     store.close()
+
+
+def check_receipts(store: LedgerStore, run: Run, ids: list[str]) -> None:
+    """A run that ended after it touched something has one receipt of that end, which binds all its other leaves."""
+    rows = {row.id: row for row in store.entries(500)}
+    receipts = [json.loads(row.leaf)["body"] for row in reversed(store.entries(500, run.id, ("receipt.issued",)))]
+    last = [one for one in ids if rows[one].type != "receipt.issued" and rows[one].subject == run.id][-1]
+    assert run.cause == last and rows[last].type == f"run.{run.state}"
+    assert [one["state"] for one in receipts] == ([run.state] if run.final and run.attempts else [])
+    for one in receipts:
+        bound = {entry["id"]: entry["leaf"] for entry in one["entries"]}
+        assert all(leaf == "sha256:" + leaf_hash(rows[id_].leaf).hex() for id_, leaf in bound.items())
+        assert {row.id for row in rows.values() if row.type in BINDS[:-1] and row.subject == run.id} <= set(bound)
+        assert one["entries_left_out"] == 0 and one["cost"]["fsyncs"] == store.commits(run.id)
+        told = [receipt for step in one["steps"] for receipt in step["receipts"] if receipt["attempt"]]
+        assert len(told) == len(run.attempts) and all(receipt["operations"] for receipt in told)
 
 
 @pytest.mark.parametrize("mark", list_marks(["priority", "autonomy"]))

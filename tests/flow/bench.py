@@ -79,7 +79,7 @@ class Bench:
 
     async def verdict(self, run: Run, result: str) -> Run:
         run, entries = runs.verified(run, Verdict(result, "because"), self.hands.writer.stamp())  # type: ignore[arg-type]
-        await self.ledger.commit(entries, runs=[run])
+        await self.hands.keeper.commit(entries, runs=[run])
         return run
 
     def types(self) -> list[str]:

@@ -31,10 +31,13 @@ async def test_forward_and_back(bench: Bench) -> None:
     assert run.state == "undone" and bench.dials.dials["a"] == Dial(1, "red")
     assert bench.ledger.live_runs() == () and bench.ledger.run(run.id) == run
     assert bench.types() == [
-        *("proposal.made", "decision.made", "run.approved", "run.acting", "attempt.made", "receipt.made", "run.verifying"),
-        *("verdict.made", "run.held", "run.undoing", "attempt.made", "receipt.made", "run.undone"),
+        *("proposal.made", "metrics.action_recommended", "decision.made", "run.approved", "run.acting"),
+        *("attempt.made", "receipt.made", "run.verifying", "verdict.made", "run.held", "receipt.issued"),
+        *("run.undoing", "attempt.made", "receipt.made", "run.undone", "receipt.issued"),
     ]
-    assert [event.type for event in bench.bus.events] == ["run.acting", "run.verifying", "run.undoing", "run.undone"]
+    assert [event.type for event in bench.bus.events] == [
+        *("run.acting", "run.verifying", "run.held", "receipt.issued", "run.undoing", "run.undone", "receipt.issued"),
+    ]
     assert next(event for event in bench.bus.events if event.type == "run.undoing").by == ANN
 
 

@@ -9,12 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stead.flow import record, runs
+import msgspec
+
+from stead.flow import receipt, record, runs
+from stead.flow.record import Stamp
 from stead.ledger.leaf import leaf
-from stead.model.change import Attempt, Receipt, Verdict
+from stead.model.change import Attempt, Hold, Receipt, Run, Verdict
 from stead.model.find import Finding
 from stead.model.policy import Autonomy
-from stead.model.record import Entry
+from stead.model.record import Entry, StoredEntry
 from tests.flow.kit import ANN, NOW, PREDICTION, approval, decision, dial_step, proposal, stamp
 
 COMMITTED = Path(__file__).with_name("leaves.json")
@@ -28,7 +31,8 @@ def samples() -> list[Entry]:
         proposal((dial_step(lease_s=9.0),), prediction=PREDICTION), decision("ask", approvals_needed=1), at
     )
     attempt = Attempt("t1", "run-1", 0, "forward", {"level": 1}, {"level": 9}, NOW.unix_ms)
-    receipt = Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms, 0.1, 0.2, ("turn a to 9",))
+    hold = Hold("turn", "dial:a@1", "f1", ANN, NOW.unix_ms)
+    stepped = Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms, 0.1, 0.2, ("turn a to 9",))
     return [
         record.finding_opened(finding, at),
         record.finding_cleared(finding, at),
@@ -38,14 +42,32 @@ def samples() -> list[Entry]:
         record.approval_denied(waiting, "no", at.by(ANN)),
         record.approval_expired(waiting, "late", at),
         record.attempt_made(waiting, attempt, at, ("yes",)),
-        record.receipt_made(waiting, receipt, at),
+        record.receipt_made(waiting, stepped, at),
         record.conflict_seen(waiting, 0, {"level": 5}, at),
         record.verdict_made(waiting, Verdict("helped", "r", 1.0, 0.5, 0.7, 1), at),
+        record.hold_made(hold, waiting, at.by(ANN)),
+        record.hold_lifted(hold, at.by(ANN)),
+        receipt_issued(waiting, at),
         record.autonomy_changed(Autonomy(), Autonomy("act", {"host": 1}), at),
         record.agent_started("1", at),
         record.agent_stopped("1", at),
         record.snapshots_taken((), 0, 1, at),
     ]
+
+
+def receipt_issued(run: Run, at: Stamp) -> Entry:
+    """A receipt with everything in it that one can have."""
+    finding = Finding("finding-1", "band|m|s", "band", "m", "host", "warning", "t", 1.5, 0.9, "cores", 1, 2, 3)
+    opened = record.finding_opened(finding, at)
+    stored = StoredEntry(1, opened.id, opened.type, opened.subject, opened.ts_ms, leaf(opened, b"salt")[0])
+    done = msgspec.structs.replace(
+        run,
+        state="held",
+        approvals=(approval(used_ms=1),),
+        receipts=(Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms, 0.1, 0.2, ("turn a to 9",)),),
+        verdict=Verdict("helped", "r", 1.0, 0.5, 0.7, 1),
+    )
+    return receipt.issued(done, [record.run_moved(done, at)], [stored], 3, at.new_id)
 
 
 def members(value: Any, path: str) -> set[str]:

@@ -59,9 +59,14 @@ def test_an_impossible_proposal_ends_at_once(impossible: str, state: str) -> Non
 def test_the_decision_gives_the_first_state(answer: str, advised: bool, state: str) -> None:
     run, entries = runs.start(proposal(), decision(answer, advised=advised), stamp())
     assert run.state == state
-    assert [entry.type for entry in entries] == ["proposal.made", "decision.made", f"run.{state}"]
-    assert [entry.prev_cause for entry in entries] == ["finding-1", entries[0].id, entries[1].id]
+    assert [entry.type for entry in entries] == ["proposal.made", "metrics.action_recommended", "decision.made", f"run.{state}"]
+    assert [entry.prev_cause for entry in entries] == ["finding-1", *(entry.id for entry in entries[:-1])]
     assert run.cause == entries[-1].id
+
+
+def test_what_a_person_wants_is_not_recommended_by_a_metric() -> None:
+    _, entries = runs.start(proposal(finding_id=None), decision("allow"), stamp())
+    assert [entry.type for entry in entries] == ["proposal.made", "decision.made", "run.approved"]
 
 
 def test_no_start_without_a_decision() -> None:

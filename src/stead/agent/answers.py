@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from stead import __version__
-from stead.agent.explain import at_rest, explain
+from stead.agent.explain import at_rest
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
 from stead.ledger.stored import read_witnesses
+from stead.ledger.stored import StoreSource
+from stead.ledger.why import explain
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
@@ -45,6 +48,7 @@ class Answers:
             m.Resume: self._resume,
             m.SetAutonomy: self._autonomy,
             **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy)).table(),
+            **wired.vouching.table(),
         }
 
     async def answer(self, body: Any, person: Actor) -> m.ReplyBody:
@@ -118,7 +122,7 @@ class Answers:
 
     async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
         try:
-            return explain(body.thing, self.wired.ledger)
+            return await asyncio.to_thread(explain, body.thing, StoreSource(self.wired.ledger))
         except SteadError:
             quiet = at_rest(body.thing, self.road.series.views(), self._missing())
             if quiet is None:
@@ -137,8 +141,8 @@ class Answers:
     async def _cancel(self, body: m.Cancel, person: Actor) -> m.ReplyBody:
         return m.RunList((await self.orders.cancel(body.id, person),))
 
-    async def _lift(self, body: m.Lift, _: Actor) -> m.ReplyBody:
-        await self.orders.lift(body.playbook, body.target)
+    async def _lift(self, body: m.Lift, person: Actor) -> m.ReplyBody:
+        await self.orders.lift(body.playbook, body.target, person)
         return m.HoldList(tuple(self.road.holds))
 
     async def _pause(self, body: m.Pause, person: Actor) -> m.ReplyBody:

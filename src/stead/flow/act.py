@@ -49,6 +49,7 @@ class Hands:
     ) -> None:
         self.policy, self.ledger, self.latest = policy, ledger, latest
         self.writer = Writer(host, actuators, ledger, bus, clock, paused, new_id or id_source(clock), mark)
+        self.keeper = self.writer.keeper
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # with how many hold it or wait for it
         self._cancelled: set[str] = set()
 

@@ -14,7 +14,7 @@ from stead.flow import runs
 from stead.flow.decide import decide
 from stead.flow.pipeline import Road
 from stead.flow.propose import BoundSetting, Wish
-from stead.flow.record import autonomy_changed
+from stead.flow.record import autonomy_changed, hold_lifted, hold_made
 from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
 from stead.model.change import Hold, Run, Target
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, EXIT_WINDOW, SteadError
@@ -121,7 +121,8 @@ class Orders:
         runs.begin_undo(run, "person", self.road.stamp(now))  # raises what forbids it, before a hold is recorded
         keys = dict.fromkeys(step.target.key for step in run.proposal.steps)
         holds = [Hold(run.proposal.playbook, key, run.proposal.finding_id, person, now.unix_ms) for key in keys]
-        await self.road.place.ledger.commit([], holds=holds)
+        stamp = self.road.stamp(now).by(person)
+        await self.road.keeper.commit([hold_made(hold, run, stamp) for hold in holds], holds=holds)
         self.road.holds = [
             h for h in self.road.holds if (h.playbook, h.target) not in {(n.playbook, n.target) for n in holds}
         ] + holds
@@ -136,14 +137,16 @@ class Orders:
             raise SteadError("nothing is held or kept", "runs", "there is nothing to undo", code="run.impossible")
         return max(candidates, key=lambda run: run.updated_ms).id
 
-    async def lift(self, playbook: str, target: str) -> None:
+    async def lift(self, playbook: str, target: str, person: Actor) -> None:
         """Let a playbook act on a target again. `target` may be its short form ("process:4711")."""
         found = [
             h for h in self.road.holds if h.playbook == playbook and (h.target == target or h.target.split("@")[0] == target)
         ]
         if not found:
             raise SteadError(f"no hold of {playbook} on {target}", "holds", "see `stead holds`", code="hold.unknown")
-        await self.road.place.ledger.commit([], drop_holds=[(hold.playbook, hold.target) for hold in found])
+        stamp = self.road.stamp(self.road.place.clock.now()).by(person)
+        lifted = [hold_lifted(hold, stamp) for hold in found]
+        await self.road.keeper.commit(lifted, drop_holds=[(hold.playbook, hold.target) for hold in found])
         self.road.holds = [hold for hold in self.road.holds if hold not in found]
 
     async def pause(self, reason: str, person: Actor) -> None:

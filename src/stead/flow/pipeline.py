@@ -57,7 +57,7 @@ class Road:
         *,
         default_ceiling: int,
     ) -> None:
-        self.plugged, self.place = plugged, place
+        self.plugged, self.place, self.keeper = plugged, place, place.hands.keeper
         self.series, self.catalog, self.policy, self.config = series, catalog, policy, config
         self.default_ceiling = default_ceiling
         self.findings: dict[str, Finding] = {}  # open, by fingerprint
@@ -158,18 +158,20 @@ class Road:
         for finding in changed:
             known = self.findings.get(finding.fingerprint)
             if not finding.open:
-                entries.append(record.finding_cleared(finding, stamp))
-                dropped += [(hold.playbook, hold.target) for hold in self.holds if hold.finding_id == finding.id]
+                over = [hold for hold in self.holds if hold.finding_id == finding.id]
+                entries += [record.finding_cleared(finding, stamp), *(record.hold_lifted(h, stamp, finding.id) for h in over)]
+                dropped += [(hold.playbook, hold.target) for hold in over]
             elif known is None or known.id != finding.id:
                 entries.append(record.finding_opened(finding, stamp))
-        await self.place.ledger.commit(entries, findings=changed, drop_holds=dropped)
+        await self.keeper.commit(entries, findings=changed, drop_holds=dropped)
+        recorded = {one.subject for one in entries}
         self.holds = [hold for hold in self.holds if (hold.playbook, hold.target) not in dropped]
         for finding in changed:
             if finding.open:
                 self.findings[finding.fingerprint] = finding
             else:
                 self.findings.pop(finding.fingerprint, None)
-            self.teller.finding(finding, finding.opened_ms == now.unix_ms, now)
+            self.teller.finding(finding, finding.id in recorded, now)
 
     def wishes(self, now: Now) -> list[Wish]:
         """What playbooks want to do about the open findings; what lowers autonomy first."""
@@ -205,7 +207,6 @@ class Road:
         decision = None if proposal.impossible else decide(proposal, self.policy, self.deciding(now), now)
         run, entries = runs.start(proposal, decision, self.stamp(now).by(proposal.requester))
         await self.keep(run, entries, now)
-        self.teller.proposed(run, now)
         if run.state == "approved":
             if proposal.lowers:
                 with self.tasks.at_work(run.id):
@@ -250,7 +251,7 @@ class Road:
             self._checked[run.id] = reason
             stamp = self.stamp(now)
             entry = record.policy_checked(run.id, decision.answer, decision.rules, decision.policy_version, stamp, run.cause)
-            await self.place.ledger.commit([entry])
+            await self.keeper.commit([entry])
         if not decision.retry:
             decided = msgspec.structs.replace(run, decision=decision)
             await self.keep(*runs.refuse(decided, reason, self.stamp(now)), now)
@@ -325,9 +326,9 @@ class Road:
     async def keep(self, run: Run, entries: Sequence[Any], now: Now, **more: Any) -> Run:
         """Record a run's move, then know it."""
         with self.tasks.at_work(run.id):
-            await self.place.ledger.commit(entries, runs=(run,), **more)
+            await self.keeper.commit(entries, runs=(run,), **more)
             self.learn(run, told=True)
-        self.teller.run(run, now)
+        self.teller.logged(run)
         return run
 
     def learn(self, run: Run, *, told: bool = False) -> None:

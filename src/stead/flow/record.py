@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from stead.ledger.leaf import canonical, clean_text
-from stead.model.change import Attempt, Proposal, Receipt, Run, Step, Verdict
+from stead.model.change import Attempt, Hold, Proposal, Receipt, Run, Step, Verdict
 from stead.model.find import Finding
 from stead.model.observe import MetricsSnapshot, Now
 from stead.model.policy import Actor, Approval, Autonomy, Decision
@@ -128,6 +128,20 @@ def proposal_made(proposal: Proposal, stamp: Stamp) -> Entry:
     return entry("proposal.made", stamp, body, subject=proposal.id, cause=proposal.finding_id or "", bulk=bulk)
 
 
+def action_recommended(proposal: Proposal, stamp: Stamp) -> Entry:
+    """A metric is out of its bounds, and this is what the catalogue recommends. The event's CloudEvents type, verbatim."""
+    body = {
+        "catalog_version": proposal.catalog_version,
+        "finding": proposal.finding_id,
+        "plan_hash": proposal.plan_hash,
+        "playbook": proposal.playbook,
+        "risk": proposal.risk,
+        "targets": [str(step.target) for step in proposal.steps],
+        "tier": proposal.tier,
+    }
+    return entry("metrics.action_recommended", stamp, body, subject=proposal.id, cause=proposal.finding_id or "")
+
+
 def decision_made(run: Run, decision: Decision, stamp: Stamp) -> Entry:
     """The policy answered."""
     return entry("decision.made", stamp, decision, subject=run.id, cause=run.cause)
@@ -199,8 +213,26 @@ def run_moved(run: Run, stamp: Stamp) -> Entry:
         "lease_until_ms": run.lease_until_ms,
         "plan_hash": run.proposal.plan_hash,
         "undo_reason": run.undo_reason,
+        "verify_at_ms": run.verify_at_ms,
     }
     return entry(f"run.{run.state}", stamp, body, subject=run.id, cause=run.cause, bulk=run.reason or None)
+
+
+def hold_made(hold: Hold, run: Run, stamp: Stamp) -> Entry:
+    """A person undid this playbook on a target: it stays off."""
+    body = {"finding": hold.finding_id, "playbook": hold.playbook, "run": run.id, "target": hold.target}
+    return entry("hold.made", stamp, body, subject=hold_key(hold), cause=run.cause)
+
+
+def hold_lifted(hold: Hold, stamp: Stamp, cause: str = "") -> Entry:
+    """The playbook may act on the target again: a person said so, or the finding cleared (`cause` is its id)."""
+    body = {"finding": hold.finding_id, "playbook": hold.playbook, "target": hold.target}
+    return entry("hold.lifted", stamp, body, subject=hold_key(hold), cause=cause)
+
+
+def hold_key(hold: Hold) -> str:
+    """What the entries of one hold are about."""
+    return f"hold:{hold.playbook}:{hold.target}"
 
 
 def autonomy_changed(before: Autonomy, after: Autonomy, stamp: Stamp, cause: str = "") -> Entry:

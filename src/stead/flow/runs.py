@@ -76,7 +76,8 @@ def start(proposal: Proposal, decision: Decision | None, stamp: Stamp) -> Moved:
         raise SteadError("a proposal can't start without a decision", f"proposal {proposal.id}", code="run.impossible")
     decided = record.decision_made(run, decision, stamp)
     state = _first_state(decision)
-    return _move(run, state, stamp, made, decided, reason="; ".join(decision.reasons))
+    recommended = (record.action_recommended(proposal, stamp),) if proposal.finding_id else ()
+    return _move(run, state, stamp, made, *recommended, decided, reason="; ".join(decision.reasons))
 
 
 def _first_state(decision: Decision) -> RunState:

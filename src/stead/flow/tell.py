@@ -1,8 +1,8 @@
-"""Tell: copies of what happened, to the bus and to the log. Nothing here steers anything.
+"""Tell: copies of what is not recorded, to the bus; and lines to the log. Nothing here steers anything.
 
-Topics: `finding.opened | changed | cleared`, `run.<state>`, `metrics.<metric_id>` (one an interval),
-`metrics.action_recommended`, `governance.policy.check`, `snapshots.taken`, `autonomy.changed`, and `samples` (all of one
-tick, for live charts).
+Topics from here: `finding.changed`, `metrics.<metric_id>` (one an interval), `snapshots.taken`, `autonomy.changed`, and
+`samples` (all of one tick, for live charts). What is recorded is told by `keep`, once it is durable: `finding.opened` and
+`finding.cleared`, `run.<state>`, `receipt.issued`, `metrics.action_recommended`, `governance.policy.check`, `infrastructure.*`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,16 @@ class Teller:
         if self.bus.wants(topic):
             self.bus.publish(Event(topic, subject, now.unix_ms, 0, **what))
 
-    def finding(self, finding: Finding, new: bool, now: Now) -> None:
-        """A finding opened, changed or cleared."""
-        word = "cleared" if not finding.open else "opened" if new else "changed"
-        self.event(f"finding.{word}", finding.id, now, finding=finding)
-        if word != "changed":
-            self.log.info(f"finding {word}", id=finding.id, title=finding.title, band=finding.band, subject=finding.subject)
-
-    def proposed(self, run: Run, now: Now) -> None:
-        """A remedy was proposed and decided."""
-        self.event("metrics.action_recommended", run.id, now, run=run)
-        if run.decision is not None:
-            self.event("governance.policy.check", run.id, now, run=run)
-
-    def run(self, run: Run, now: Now) -> None:
-        """A run moved."""
-        self.event(f"run.{run.state}", run.id, now, run=run)
-        self.logged(run)
+    def finding(self, finding: Finding, recorded: bool, now: Now) -> None:
+        """A finding that opened or cleared, which was told as it was recorded: its line in the log. One that grew: its event."""
+        if not recorded:
+            self.event("finding.changed", finding.id, now, finding=finding)
+            return
+        word = "opened" if finding.open else "cleared"
+        self.log.info(f"finding {word}", id=finding.id, title=finding.title, band=finding.band, subject=finding.subject)
 
     def logged(self, run: Run) -> None:
-        """The log's line of a run that moved, also where its event has been published by whoever moved it."""
+        """The log's line of a run that moved. Its event was told as it was recorded."""
         targets = [str(step.target) for step in run.proposal.steps]
         self.log.info(f"run {run.state}", id=run.id, playbook=run.proposal.playbook, targets=targets, reason=run.reason)
 

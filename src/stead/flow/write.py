@@ -16,11 +16,11 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.flow import runs
+from stead.flow.keep import Keeper
 from stead.flow.record import AGENT, Stamp, uuid7
 from stead.host.operations import NotedHost
 from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
 from stead.model.errors import SteadError
-from stead.model.messages import Event
 from stead.model.record import Entry
 from stead.protocols import Actuator, Bus, Clock, Host, Ledger, Mark
 
@@ -72,7 +72,7 @@ class Writer:
         new_id: Callable[[], str],
         mark: Mark = lambda name: None,
     ) -> None:
-        self.host, self.actuators, self.ledger, self.bus = host, actuators, ledger, bus
+        self.host, self.actuators, self.keeper = host, actuators, Keeper(ledger, bus, new_id)
         self.clock, self.paused, self.new_id, self.mark = clock, paused, new_id, mark
         self.ended: dict[str, Run] = {}  # the newest runs that became final here
 
@@ -82,16 +82,11 @@ class Writer:
 
     async def commit(self, run: Run, entries: Sequence[Entry], use_approvals: Sequence[str] = ()) -> None:
         """Make a run's transitions durable, then tell whoever listens. Raises SteadError, and then nothing is recorded."""
-        stored = await self.ledger.commit(entries, runs=(run,), use_approvals=use_approvals)
+        await self.keeper.commit(entries, runs=(run,), use_approvals=use_approvals)
         if run.final:
             self.ended[run.id] = run
             for oldest in list(self.ended)[:-ENDED_MAX]:
                 del self.ended[oldest]
-        if self.bus is None:
-            return
-        for entry, kept in zip(entries, stored, strict=True):
-            if entry.type.startswith("run.") and self.bus.wants(entry.type):
-                self.bus.publish(Event(entry.type, run.id, entry.ts_ms, kept.seq, run=run, by=entry.actor))
 
     async def look(self, step: Step) -> State | Absent:
         """The present state of a step's target. Raises SteadError when it can't be read: then it is unknown."""

@@ -281,12 +281,15 @@ class HoldList(msgspec.Struct, frozen=True, tag="holds"):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One link of an explanation: what happened, in words, and the ledger entry that says so."""
+    """One link of an explanation: what happened, in words, and the ledger entry that says so (`stead proof <entry>`)."""
 
     at_ms: int
     station: str  # observe find propose decide act verify record
     words: str
     entry: str = ""
+    leaf: str = ""  # hash of its leaf, RFC 6962: "sha256:<hex>"
+    index: int | None = None  # its place in the tree, from 0
+    erased: bool = False  # what was kept beside the leaf is gone
 
 
 class Explanation(msgspec.Struct, frozen=True, tag="why"):
@@ -361,7 +364,10 @@ class Reply(msgspec.Struct, frozen=True, tag_field="kind", tag="reply"):
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind", tag="event", omit_defaults=True):
-    """A copy of something that happened, for whoever listens. `type` is the topic, verbatim the CloudEvents type."""
+    """A copy of something that happened, for whoever listens. `type` is the topic, verbatim the CloudEvents type.
+
+    `seq` is the number of the ledger's entry that says it; 0 where there is none, which `must_be_recorded` forbids.
+    """
 
     type: str
     subject: str
@@ -374,6 +380,16 @@ class Event(msgspec.Struct, frozen=True, tag_field="kind", tag="event", omit_def
     top: Top | None = None
     status: Status | None = None
     by: Actor | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody could prove afterwards. Raises ValueError."""
+        if self.seq < 1 and must_be_recorded(self.type):
+            raise ValueError(f"an event {self.type} without its entry in the ledger: commit it, and it is told")
+
+
+def must_be_recorded(topic: str) -> bool:
+    """Is this a kind of event that the ledger has, or it did not happen?"""
+    return topic.startswith("infrastructure.") or topic in ("metrics.action_recommended", "governance.policy.check")
 
 
 Outgoing = Reply | Event
