@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from stead.ledger import refusals
 from stead.ledger.export import BLOBS, CHECKPOINT, POLICY
-from stead.ledger.strict_leaf import about, head_of
+from stead.ledger.strict_leaf import about, heads_of
 from stead.ledger.verify import Kept, Verification, Watch, verify
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import BlobList, LedgerHead, StoredBlob
@@ -84,7 +84,7 @@ class ExportSource:
         entries = self.leaves(start, end)
         found = []
         for entry in entries:
-            name = head_of(entry.leaf).blob.removeprefix("sha256:")
+            name = heads_of((entry.leaf,))[0].blob.removeprefix("sha256:")
             data = self._blob(name) if len(name) == 64 and name.isalnum() else None
             if data is not None:
                 found.append(StoredBlob(entry.seq, data[:SALT_BYTES], data[SALT_BYTES:]))
@@ -143,7 +143,7 @@ class ExportSource:
 
     def _entry(self, seq: int, leaf: bytes) -> StoredEntry:
         try:
-            head = head_of(leaf)
+            head = heads_of((leaf,))[0]
             at_ms = round(datetime.fromisoformat(head.ts).timestamp() * 1000)
         except ValueError as error:
             raise refusals.altered(f"its leaf can't be read: {error}", f"{self.place}, entry {seq}") from None

@@ -15,8 +15,9 @@ import msgspec
 
 from stead.ledger import refusals
 from stead.ledger.key_chain import ROTATED, KeyChain
+from stead.ledger.leaf import iso
 from stead.ledger.source import LogSource
-from stead.ledger.strict_leaf import LeafHead, about, disagreement, head_of, unfit
+from stead.ledger.strict_leaf import LeafHead, about, heads_of, unfit
 from stead.model.ledger_messages import LEAVES_MAX, LedgerHead
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
@@ -197,24 +198,39 @@ class _Walk:
         if [entry.seq for entry in entries] != list(range(first, first + len(entries))):
             found = next(entry.seq for number, entry in enumerate(entries, first) if entry.seq != number)
             raise refusals.altered(f"where an entry should follow, number {found} stands: one was taken out", self._at(found))
-        heads = [self._head(entry) for entry in entries]
-        hashes = leaf_hashes([entry.leaf for entry in entries])
-        for tile in self.tree.append(hashes):
+        leaves = [entry.leaf for entry in entries]
+        heads = self._heads(entries, leaves)
+        for tile in self.tree.append(leaf_hashes(leaves)):
             self._compare_tile(tile)
-        for entry, head in zip(entries, heads, strict=True):
-            if head.type == ROTATED:
-                self.keys.add(entry, self.source.place)
         if self.deep:
             self._look_deep(entries, heads)
 
+    def _heads(self, entries: Sequence[StoredEntry], leaves: Sequence[bytes]) -> list[LeafHead]:
+        """What the leaves say of themselves: the same as the columns beside them. Changes of the log's key are noted."""
+        try:
+            heads = heads_of(leaves)
+        except ValueError:
+            heads = [self._head(entry) for entry in entries]
+        types = [head.type for head in heads]
+        if [entry.id for entry in entries] != [head.id for head in heads] or [entry.type for entry in entries] != types:
+            for entry, head in zip(entries, heads, strict=True):
+                self._same(entry, {"id": (entry.id, head.id), "type": (entry.type, head.type)})
+        if ROTATED in types:
+            for entry in entries:
+                if entry.type == ROTATED:
+                    self.keys.add(entry, self.source.place)
+        return heads
+
+    def _same(self, entry: StoredEntry, columns: dict[str, tuple[str, str]]) -> None:
+        for name, (column, said) in columns.items():
+            if column != said:
+                raise refusals.altered(f"the column with its {name} says something else than its leaf", self._at(entry.seq))
+
     def _head(self, entry: StoredEntry) -> LeafHead:
         try:
-            head = head_of(entry.leaf)
+            return heads_of((entry.leaf,))[0]
         except ValueError as error:
             raise refusals.altered(f"its leaf can't be read: {error}", self._at(entry.seq)) from None
-        if column := disagreement(entry, head):
-            raise refusals.altered(f"the column with its {column} says something else than its leaf", self._at(entry.seq))
-        return head
 
     def _compare_tile(self, tile: Tile) -> None:
         """Compare with what the log keeps: where they differ is where a leaf was changed."""
@@ -232,13 +248,16 @@ class _Walk:
         raise refusals.altered("its leaf is not the one that the tree has the hash of", self._at(seq))
 
     def _look_deep(self, entries: Sequence[StoredEntry], heads: Sequence[LeafHead]) -> None:
-        for entry in entries:
-            if about(entry.leaf) != entry.subject:
-                raise refusals.altered("the column with its subject says something else than its leaf", self._at(entry.seq))
+        named: dict[int, str] = {}
+        for entry, head in zip(entries, heads, strict=True):
+            self._same(entry, {"time": (iso(entry.ts_ms), head.ts), "subject": (entry.subject, about(entry.leaf))})
             if why := unfit(entry.leaf):
                 raise refusals.altered(f"its leaf is not canonical JSON: {why}", self._at(entry.seq))
-        named = {entry.seq: head.blob for entry, head in zip(entries, heads, strict=True) if head.blob}
-        found = self._blobs(entries[0].seq - 1, entries[-1].seq)
+            if head.blob:
+                named[entry.seq] = head.blob
+        self._check_blobs(named, self._blobs(entries[0].seq - 1, entries[-1].seq))
+
+    def _check_blobs(self, named: dict[int, str], found: dict[int, bytes]) -> None:
         for seq, ref in named.items():
             blob = found.pop(seq, None)
             if blob is None:
