@@ -14,9 +14,9 @@ import msgspec
 from stead.flow import record
 from stead.flow.record import Stamp
 from stead.ledger.store import LedgerStore
-from stead.ledger.witness_store import Cosigner, Refused
+from stead.ledger.witness_store import ROLE, Cosigner, Refused
 from stead.model.errors import SteadError
-from stead.model.messages import Station, WitnessReply
+from stead.model.messages import Station, WitnessedLog, WitnessReply
 from stead.protocols import Clock
 from stead.tlog.keys import SigningKey, VerifierKey
 from stead.tlog.witness import TEXT_TYPE
@@ -59,6 +59,11 @@ class WitnessDoor:
     def stations(self) -> tuple[Station, ...]:
         """Unhealthy for each log that was refused and has not been cosigned since."""
         return tuple(Station(f"witness of {origin}", False, why) for origin, why in self._refused.items())
+
+    def view(self) -> tuple[WitnessedLog, ...]:
+        """Every log that it cosigns, with the size that it cosigned last."""
+        kept = {origin: self._store.kept_checkpoint(ROLE, origin) for origin in self.cosigner.logs}
+        return tuple(WitnessedLog(one, row[0] if row else None, self._refused.get(one, "")) for one, row in kept.items())
 
     async def _keep(self, refused: Refused) -> None:
         """Record it, unless it is on record already or too much is."""

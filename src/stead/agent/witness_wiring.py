@@ -6,6 +6,8 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from stead.agent.witness import Witnesses
 from stead.agent.witness_door import WitnessDoor
 from stead.flow.record import Stamp
@@ -54,7 +56,8 @@ class Vouching:
         return await self.door.answer(body.body)
 
     async def _witnesses(self, body: m.GetWitnesses, _: Actor) -> m.ReplyBody:
-        return await self.witnesses.submit() if body.submit else self.witnesses.view()
+        view = await self.witnesses.submit() if body.submit else self.witnesses.view()
+        return msgspec.structs.replace(view, vkey=self.door.cosigner.key.verifier.text, logs=self.door.view())
 
 
 def known_logs(config: WitnessConfig) -> Sequence[VerifierKey]:

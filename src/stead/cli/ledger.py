@@ -13,6 +13,7 @@ from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
 from stead.cli.table import Cell, table
 from stead.cli.verb import Session, as_json, examples, options
+from stead.cli.witness import renew, witness
 from stead.cli.words import moment, seconds_of, short_ids
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import SearchEntries
@@ -92,6 +93,8 @@ def checkpoint(session: Session) -> None:
 ledger.add_command(verify)
 ledger.add_command(export)
 ledger.add_command(key)
+ledger.add_command(witness)
+ledger.add_command(renew)
 
 
 def when_ms(text: str, now_ms: int) -> int:

@@ -336,6 +336,14 @@ class WitnessView(msgspec.Struct, frozen=True):
     at_ms: int | None = None  # when
 
 
+class WitnessedLog(msgspec.Struct, frozen=True):
+    """A log of another host that this one cosigns. `size`: of the checkpoint cosigned last; None: not asked yet."""
+
+    origin: str
+    size: int | None
+    refused: str = ""  # why the newest request was refused, where that is a reason to look
+
+
 class WitnessList(msgspec.Struct, frozen=True, tag="witnesses"):
     """Answer to GetWitnesses. `quorum`: the newest cosigned checkpoint has the cosignatures that the policy asks for."""
 
@@ -344,6 +352,9 @@ class WitnessList(msgspec.Struct, frozen=True, tag="witnesses"):
     cosigned: int | None
     quorum: bool
     witnesses: tuple[WitnessView, ...]
+    vkey: str = ""  # by which this host cosigns others
+    logs: tuple[WitnessedLog, ...] = ()  # which ones
+    stopped: str = ""  # why this host's own ledger records nothing more
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
