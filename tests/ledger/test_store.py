@@ -52,13 +52,13 @@ async def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> Non
     stored = await store.commit(
         entries, runs=[run], approvals=[approval()], findings=[finding()], holds=[hold], meta={"colour": "red"}
     )
-    assert [one.seq for one in stored] == [1, 2, 3]
+    assert [one.seq for one in stored] == list(range(1, len(entries) + 1))
     store.close()
     store = LedgerStore.open(path, "host1", CLOCK)
     assert store.live_runs() == (run,) and store.run("run-1") == run and store.run("run") == run
     assert store.open_findings() == (finding(),) and store.holds() == (hold,) and store.meta("colour") == "red"
     assert store.approvals("run-1") == (approval(),)
-    assert [entry.type for entry in store.entries(10)] == ["run.waiting", "decision.made", "proposal.made"]
+    assert [entry.type for entry in store.entries(10)] == [entry.type for entry in reversed(entries)]
     assert store.entry(stored[0].id) == stored[0]
     await store.commit(
         [note()], findings=[finding(cleared_ms=9)], drop_holds=[("turn", "dial:a")], runs=[some_run(answer="deny")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,10 +21,11 @@ from stead.model.find import Finding
 from stead.model.policy import Approval
 from stead.model.record import Entry, StoredEntry
 from stead.tlog.keys import SigningKey
-from stead.tlog.merkle import leaf_hashes
+from stead.tlog.merkle import leaf_hash
 
 REFUSALS: Final = (SteadError, ValueError, TypeError, sqlite3.IntegrityError)
 Row = tuple[Any, ...]
+_NOTHING_MORE: Final = ((), (), (), (), (), (), (), None, None, False)
 Result = Sequence[StoredEntry] | SteadError
 _INSERT: Final = "INSERT INTO entries (seq, id, type, subject, ts_ms, leaf, blob) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -51,37 +52,43 @@ class Change(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A change with its entries as leaves, the hashes of these, and what lies beside them."""
+    """A change with its entries as rows but for their numbers, the hashes of their leaves, and what lies beside these."""
 
     change: Change
-    leaves: list[bytes]
+    rows: list[Row]
     hashes: list[bytes]
     blobs: list[tuple[str, bytes, bytes]]
-    refs: list[str | None]
-
-    def rows(self, first: int) -> list[Row]:
-        """The rows of its entries, numbered from `first`."""
-        numbered = zip(self.change.entries, self.leaves, self.refs, strict=True)
-        return [
-            (seq, entry.id, entry.type, entry.subject, entry.ts_ms, data, ref)
-            for seq, (entry, data, ref) in enumerate(numbered, first)
-        ]
+    bare: bool  # nothing but entries
 
 
-def prepare(change: Change) -> Prepared:
-    """Encode. Raises ValueError or TypeError when an entry can't be a leaf."""
-    count = len(change.entries)
-    salts = os.urandom(SALT_BYTES * count) if count else b""
-    leaves: list[bytes] = []
+def prepare(changes: Sequence[Change], path: Path) -> list[Prepared | SteadError]:
+    """Encode the entries of changes; one that has an entry which can't be a leaf is refused."""
+    salts = _salts(sum([len(change.entries) for change in changes]))
+    return [_prepared(change, salts, path) for change in changes]
+
+
+def _salts(count: int) -> Iterator[bytes]:
+    """So many fresh salts, from one call of the system."""
+    data = os.urandom(SALT_BYTES * count)
+    return iter([data[at : at + SALT_BYTES] for at in range(0, len(data), SALT_BYTES)])
+
+
+def _prepared(change: Change, salts: Iterator[bytes], path: Path) -> Prepared | SteadError:
+    rows: list[Row] = []
+    hashes: list[bytes] = []
     blobs: list[tuple[str, bytes, bytes]] = []
-    refs: list[str | None] = []
-    for number, entry in enumerate(change.entries):
-        data, blob = leaf(entry, salts[SALT_BYTES * number : SALT_BYTES * (number + 1)])
-        leaves.append(data)
-        refs.append(blob.ref if blob else None)
-        if blob is not None:
-            blobs.append((blob.ref, blob.salt, blob.data))
-    return Prepared(change, leaves, leaf_hashes(leaves), blobs, refs)
+    try:
+        for entry in change.entries:
+            data, blob = leaf(entry, next(salts))
+            hashes.append(leaf_hash(data))
+            ref = None
+            if blob is not None:
+                ref = blob.ref
+                blobs.append((ref, blob.salt, blob.data))
+            rows.append((entry.id, entry.type, entry.subject, entry.ts_ms, data, ref))
+    except REFUSALS as error:
+        return as_refusal(error, path)
+    return Prepared(change, rows, hashes, blobs, change[1:] == _NOTHING_MORE)
 
 
 def put_together(db: Connection, ready: Sequence[Prepared], first: int, now_ms: int) -> list[Result]:
@@ -89,10 +96,9 @@ def put_together(db: Connection, ready: Sequence[Prepared], first: int, now_ms: 
     rows: list[Row] = []
     results: list[Result] = []
     for one in ready:
-        _put_states(db, one.change, now_ms)
-        own = one.rows(first + len(rows))
-        rows += own
-        results.append(_stored(own))
+        if not one.bare:
+            _put_states(db, one.change, now_ms)
+        results.append(_numbered(one, first + len(rows), rows))
     _put_entries(db, rows, [blob for one in ready for blob in one.blobs])
     return results
 
@@ -104,13 +110,14 @@ def put_apart(db: Connection, ready: Sequence[Prepared], first: int, now_ms: int
         db.execute("SAVEPOINT change")
         try:
             _put_states(db, one.change, now_ms)
-            rows = one.rows(first)
+            rows: list[Row] = []
+            result = _numbered(one, first, rows)
             _put_entries(db, rows, one.blobs)
         except REFUSALS as error:
             db.execute("ROLLBACK TO change")
             results.append(as_refusal(error, path))
         else:
-            results.append(_stored(rows))
+            results.append(result)
             first += len(rows)
         db.execute("RELEASE change")
     return results
@@ -150,5 +157,10 @@ def _put_entries(db: Connection, rows: Sequence[Row], blobs: Sequence[tuple[str,
         db.executemany(_INSERT, rows)
 
 
-def _stored(rows: Sequence[Row]) -> list[StoredEntry]:
-    return [StoredEntry(*row[:6]) for row in rows]
+def _numbered(one: Prepared, first: int, rows: list[Row]) -> list[StoredEntry]:
+    """The entries of a change as readers get them, from number `first` on; adds their rows."""
+    entries = []
+    for seq, row in enumerate(one.rows, first):
+        rows.append((seq, *row))
+        entries.append(StoredEntry(seq, *row[:5]))
+    return entries

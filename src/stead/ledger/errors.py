@@ -28,7 +28,7 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
 }
 _KEEP: Final = (
     "keep a copy of the state directory, and restore it from a backup that is not older than its witnesses' checkpoints;"
-    " or move ledger.db away: then stead begins a new log, which says so"
+    " or begin a new log that says what happened: `stead ledger renew --reason …`"
 )
 _BY_SQLITE: Final = {
     sqlite3.SQLITE_FULL: "ledger.full",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from stead.ledger import tables
-from stead.ledger.change import Change, prepare, put_together
+from stead.ledger import standing, tables
+from stead.ledger.change import Change, Prepared, prepare, put_together
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
 from stead.ledger.keys import KeyRow
@@ -23,6 +23,20 @@ _STRETCH: Final = 16 * WIDTH
 AGENT: Final = Actor("agent", "stead")
 
 
+class Renewal(NamedTuple):
+    """What a new log says of those before it, and what it takes over from them in its first transaction."""
+
+    by: Actor = AGENT
+    body: Mapping[str, Any] = {}
+    carry: Callable[[Connection], object] = lambda _: None
+
+
+def lost(path: Path) -> Renewal:
+    """The renewal of a log whose database is not there: with the last checkpoint that was kept beside it."""
+    kept = standing.Standing(path.parent).kept_text()
+    return Renewal(body={"checkpoints": [kept] if kept else [], "reason": f"{path.name} was not there"})
+
+
 def adopt_leaves(db: Connection, tree: TileTree, path: Path) -> None:
     """Append the leaves that an older version wrote, in their order, to an empty tree. SteadError: one is missing."""
     size = tables.count_entries(db)
@@ -31,13 +45,17 @@ def adopt_leaves(db: Connection, tree: TileTree, path: Path) -> None:
         tables.put_tiles(db, tree.append(leaf_hashes(leaves)))
 
 
-def note_former(db: Connection, tree: TileTree, former: Iterable[str], origin: str, host_name: str, now_ms: int) -> None:
-    """Say in a new log that others were here before it: an entry `ledger.renewed`."""
-    body = {"about": origin, "former": sorted(former)}
-    entry = Entry(uuid7(now_ms, os.urandom(10)), "ledger.renewed", host_name, now_ms, AGENT, body, subject=origin)
-    ready = prepare(Change((entry,)))
-    put_together(db, [ready], tree.size + 1, now_ms)
-    tables.put_tiles(db, tree.append(ready.hashes))
+def renewed(origin: str, former: Iterable[str], host_name: str, now_ms: int, renewal: Renewal) -> Entry:
+    """What a new log says when others were here before it: an entry `ledger.renewed` with their names."""
+    body = {"about": origin, "former": sorted(former), **renewal.body}
+    return Entry(uuid7(now_ms, os.urandom(10)), "ledger.renewed", host_name, now_ms, renewal.by, body, subject=origin)
+
+
+def note_former(db: Connection, tree: TileTree, entry: Entry, path: Path) -> None:
+    """Begin a new log with an entry about those before it."""
+    ready = [one for one in prepare([Change((entry,))], path) if isinstance(one, Prepared)]
+    put_together(db, ready, tree.size + 1, entry.ts_ms)
+    tables.put_tiles(db, tree.append(ready[0].hashes))
 
 
 def own_checkpoint(db: Connection, tree: TileTree, path: Path) -> tuple[str, bytes]:

@@ -19,10 +19,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from stead.ledger import opening, orders, tables
-from stead.ledger.change import REFUSALS, Change, Prepared, Result, as_refusal, prepare, put_apart, put_together
+from stead.ledger.change import REFUSALS, Change, Prepared, Result, prepare, put_apart, put_together
 from stead.ledger.connect import Connect, Connection, connect, secure
 from stead.ledger.errors import needs_reopening
 from stead.ledger.key_files import KeyFiles
@@ -41,13 +41,8 @@ from stead.tlog.tiles import TileTree
 
 GROUP_MAX: Final = 256
 TRY_AGAIN_S: Final = 3.0
-_Answer = tuple[asyncio.Future[Sequence[StoredEntry]], Result]
-
-
-class _Waiting(NamedTuple):
-    change: Change
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[Sequence[StoredEntry]]
+_Done = asyncio.Future[Sequence[StoredEntry]]
+_Waiting = tuple[Change, _Done]
 
 
 class LedgerStore(LedgerReader):
@@ -70,19 +65,31 @@ class LedgerStore(LedgerReader):
         self.key_files = keys.files
         self._clock, self._state_lock, self._opener, self._ring = clock, lock, connect, keys
         self._signed_by: tuple[bytes, ...] = ()
+        self._renewal = opening.Renewal()
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
 
     @classmethod
     def open(
-        cls, path: Path | str, host_name: str, clock: Clock, *, connect: Connect = connect, keys: KeyRing | None = None
+        cls,
+        path: Path | str,
+        host_name: str,
+        clock: Clock,
+        *,
+        connect: Connect = connect,
+        keys: KeyRing | None = None,
+        renewal: opening.Renewal | None = None,
     ) -> LedgerStore:
         """Open or make the ledger, with `keys/` beside it. SteadError: another agent has this state, a newer version,
         read-only, full, damaged, not what it signed last (`ledger.altered`, `ledger.truncated`), or a key can't be used.
+
+        `renewal` is what a new log says of the ones before it; without one it says that their database was not there.
         """
         place = Path(path)
         ring = keys or KeyRing(KeyFiles(place.parent / "keys"))
+        said = renewal or opening.lost(place)
         store = cls(place, host_name, clock, StateLock.take(place.parent), connect, ring)
+        store._renewal = said
         try:
             store._connect()
         except BaseException:
@@ -109,19 +116,20 @@ class LedgerStore(LedgerReader):
         `work` is called in the transaction, on the writer's thread, with the connection: what it writes is durable with the
         rest, and a SteadError from it refuses all of it. It may be called twice; only the last call counts.
         """
-        return await self._submit(
-            Change(
-                tuple(entries),
-                tuple(runs),
-                tuple(approvals),
-                tuple(use_approvals),
-                tuple(findings),
-                tuple(holds),
-                tuple(drop_holds),
-                tuple(meta.items()) if meta else (),
-                work,
-            )
+        if not (runs or approvals or use_approvals or findings or holds or drop_holds or meta or work):
+            return await self._submit(Change(tuple(entries)))
+        change = Change(
+            tuple(entries),
+            tuple(runs),
+            tuple(approvals),
+            tuple(use_approvals),
+            tuple(findings),
+            tuple(holds),
+            tuple(drop_holds),
+            tuple(meta.items()) if meta else (),
+            work,
         )
+        return await self._submit(change)
 
     def stop(self, why: SteadError) -> None:
         """Record and sign nothing more: a witness, say, knows a newer ledger than this. Readers go on."""
@@ -162,15 +170,15 @@ class LedgerStore(LedgerReader):
         self._disconnect()
         self._state_lock.release()
 
-    async def _submit(self, change: Change) -> Sequence[StoredEntry]:
+    def _submit(self, change: Change) -> _Done:
+        """Hand a change to the writer; the future tells what became of it. SteadError: it takes none."""
         if self._closed:
             raise SteadError("the ledger is closed", str(self.path), "start the agent again", code="ledger.closed")
         if self.stopped is not None:
-            raise self.stopped
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Sequence[StoredEntry]] = loop.create_future()
-        self._queue.put(_Waiting(change, loop, done))
-        return await done
+            raise SteadError.of(self.stopped.problem)
+        done: _Done = asyncio.get_running_loop().create_future()
+        self._queue.put((change, done))
+        return done
 
     def _connect(self, *, after_error: bool = False) -> None:
         with self._errors():
@@ -209,7 +217,9 @@ class LedgerStore(LedgerReader):
         try:
             opening.adopt_leaves(db, tree, self.path)
             if former:
-                opening.note_former(db, tree, former, key.name, self.host_name, now_ms)
+                said = opening.renewed(key.name, former, self.host_name, now_ms, self._renewal)
+                self._renewal.carry(db)
+                opening.note_former(db, tree, said, self.path)
             note = signed(tree, key.name, (key,))
             opening.put_identity(db, key.name, tree.size, note, KeyRow(key.verifier.text, now_ms, None))
             db.execute("COMMIT")
@@ -252,29 +262,27 @@ class LedgerStore(LedgerReader):
 
     def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         began_s = time.perf_counter()
-        results = self._try([waiting.change for waiting in batch])
+        results = self._try([change for change, _ in batch])
         self.changes += len(batch)
         self.transactions += 1
         self.write_s += time.perf_counter() - began_s
-        answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
-        for waiting, result in zip(batch, results, strict=True):
-            answers.setdefault(waiting.loop, []).append((waiting.done, result))
-        for loop, told in answers.items():
+        waiting = [done for _, done in batch]
+        for loop in {done.get_loop() for done in waiting}:
             with contextlib.suppress(RuntimeError):  # its loop has ended; the entry is durable all the same
-                loop.call_soon_threadsafe(_answer, told)
+                loop.call_soon_threadsafe(_answer, loop, waiting, results)
 
     def _try(self, changes: Sequence[Change]) -> list[Result]:
         """All of them in one transaction; what goes wrong is everyone's result, and the `trouble` until a later one succeeds."""
         if self.stopped is not None:
             return [self.stopped] * len(changes)
-        results = [self._ready(change) for change in changes]
+        results = prepare(changes, self.path)
         ready = [one for one in results if isinstance(one, Prepared)]
         try:
             with self._guard, self._errors():
                 if self._db is None:
                     self._connect(after_error=True)
                 written = iter(self._transact(ready))
-            self.trouble = ""
+            self.trouble = str(self.stopped or "")
             return [next(written) if isinstance(one, Prepared) else one for one in results]
         except SteadError as error:
             failed = error
@@ -284,12 +292,6 @@ class LedgerStore(LedgerReader):
             failed = SteadError(f"the ledger failed: {error!r}", str(self.path), "see stead.log", code="ledger.failed")
         self.trouble = str(failed)
         return [failed] * len(changes)
-
-    def _ready(self, change: Change) -> Prepared | SteadError:
-        try:
-            return prepare(change)
-        except REFUSALS as error:
-            return as_refusal(error, self.path)
 
     def _reopen(self) -> None:
         with self._guard, contextlib.suppress(SteadError):
@@ -344,9 +346,10 @@ class LedgerStore(LedgerReader):
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _answer(told: Sequence[_Answer]) -> None:
-    for done, result in told:
-        if done.done():
+def _answer(loop: asyncio.AbstractEventLoop, waiting: Sequence[_Done], results: Sequence[Result]) -> None:
+    """Tell those who wait on this loop, on its thread."""
+    for done, result in zip(waiting, results, strict=True):
+        if done.done() or done.get_loop() is not loop:
             continue
         if isinstance(result, SteadError):
             done.set_exception(result)
