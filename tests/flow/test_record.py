@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.flow import record, runs
-from stead.flow.record import entry, plan_hash, uuid7
-from stead.ledger.leaf import LEAF_MAX_BYTES, Blob, canonical, decimal_string, leaf, restrict
+from stead.flow.record import entry, plan_hash
+from stead.ledger.leaf import LEAF_MAX_BYTES, Blob, canonical, decimal_string, leaf, restrict, uuid7
 from stead.model.change import Attempt, Receipt
 from stead.model.find import Finding
 from stead.model.observe import MetricsSnapshot, Now

@@ -29,11 +29,11 @@ from stead.flow.observe import Observer
 from stead.flow.orders import Orders
 from stead.flow.pipeline import Road
 from stead.flow.place import Place, Plugged
-from stead.flow.record import uuid7
 from stead.host import LocalHost, SystemClock
 from stead.host.local import person_name
 from stead.ledger.key_files import KeyFiles
 from stead.ledger.keys import KeyRing
+from stead.ledger.leaf import uuid7
 from stead.ledger.seal import SystemdCreds
 from stead.ledger.store import LedgerStore
 from stead.model.config import Config, Paths

@@ -35,15 +35,6 @@ class Stamp(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, actor=actor)
 
 
-def uuid7(unix_ms: int, random: bytes) -> str:
-    """A time-ordered id (RFC 9562, version 7) from a time in Unix milliseconds and 10 random bytes."""
-    raw = bytearray(unix_ms.to_bytes(6, "big") + random[:10])
-    raw[6] = raw[6] & 0x0F | 0x70
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 def entry(type_: str, stamp: Stamp, body: Any, *, subject: str = "", cause: str = "", bulk: Any = None) -> Entry:
     """One ledger entry. The body says what it is `about`; `bulk`, if given, is encoded as JSON and kept beside the leaf."""
     built: dict[str, Any] = msgspec.to_builtins(body, str_keys=True)

@@ -17,8 +17,9 @@ import msgspec
 
 from stead.flow import runs
 from stead.flow.keep import Keeper
-from stead.flow.record import AGENT, Stamp, uuid7
+from stead.flow.record import AGENT, Stamp
 from stead.host.operations import NotedHost
+from stead.ledger.leaf import uuid7
 from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
 from stead.model.errors import SteadError
 from stead.model.record import Entry
