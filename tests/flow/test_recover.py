@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stead.flow import runs
@@ -35,6 +37,8 @@ async def test_recovery_finishes_or_undoes_at_every_point(bench: Bench, point: s
         assert moved.state in ("verifying", "failed")
     final = bench.ledger.run("run-1")
     assert final is not None and runs.unsettled(final) is None
+    issued = [json.loads(one.leaf)["body"]["state"] for one in bench.ledger.entries(100, "run-1", ("receipt.issued",))]
+    assert issued == ([final.state] if final.final and final.attempts else [])
     levels = [bench.dials.dials[name].level for name in "ab"]
     expected = {"approved": [1, 2], "verifying": [9, 9], "failed": [1, 2]}
     assert levels == expected[final.state]
@@ -66,6 +70,9 @@ async def test_recovery_completes_an_undo_at_every_point(bench: Bench, point: st
     levels = [bench.dials.dials[name].level for name in "ab"]
     assert (final.state, levels) in (("undone", [1, 2]), ("held", [9, 9]))
     assert final.state == "undone" or (point, hit) == ("before_attempt", 0), "only an undo that left no trace is not completed"
+    issued = [json.loads(one.leaf) for one in reversed(bench.ledger.entries(100, "run-1", ("receipt.issued",)))]
+    assert [one["body"]["state"] for one in issued] == ["held", "undone"][: 1 + final.final]
+    assert [one["body"]["supersedes"] for one in issued] == ["", issued[0]["id"]][: len(issued)]
 
 
 async def test_recovery_leaves_another_hands_value(bench: Bench) -> None:

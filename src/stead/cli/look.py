@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from stead.cli.table import Cell, pairs, printable, styled, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, clock, duration, moment, number, short_ids, size, unknown
+from stead.model.errors import SteadError
 from stead.model.find import Finding
 from stead.model.messages import Explanation, FindingList, GetStatus, ListFindings, Station, Status, Why
 from stead.model.policy import PROFILE_CEILINGS
@@ -24,7 +26,10 @@ FINDINGS = examples(("stead findings", "what is wrong now"), ("stead findings --
 WHY = examples(
     ("stead why 0192f0c1", "a finding or a run, by the start of its id"),
     ("stead why pid:4711", "a process"),
+    ("stead why workload:web", "a service, or what is managed by whatever name"),
+    ("stead why priority.nice", "a setting"),
     ("stead why infra.process_cpu_cores", "a metric"),
+    ("stead why pid:4711 --export DIR", "from an exported ledger, on any machine"),
 )
 
 
@@ -134,11 +139,39 @@ def finding_lines(found: tuple[Finding, ...], now_ms: int) -> list[str]:
 
 @click.command(epilog=WHY)
 @click.argument("thing")
+@click.option("--export", "folder", type=click.Path(file_okay=False, path_type=Path), help="Read an exported ledger instead.")
 @options
-def why(session: Session, thing: str) -> None:
-    """Explain a finding, run, metric, process, workload or setting: the chain of evidence in words."""
-    answer = session.ask(Why(thing.removeprefix("pid:")), Explanation)
+def why(session: Session, thing: str, folder: Path | None) -> None:
+    """Explain a finding, run, metric, process, workload or setting: the chain of evidence in words.
+
+    Each line comes from one entry of the ledger, which it names: `stead proof` proves that entry to others. Without an agent the
+    ledger is read straight from its file.
+    """
+    thing = thing.removeprefix("pid:")
+    answer = _from_export(thing, folder) if folder else _from_agent_or_file(session, thing)
     session.show(answer, lambda: why_lines(answer))
+
+
+def _from_agent_or_file(session: Session, thing: str) -> Explanation:
+    from stead.cli.ledger_source import NOBODY, offline
+    from stead.ledger.why import explain
+
+    try:
+        return session.ask(Why(thing), Explanation)
+    except SteadError as error:
+        if error.problem.code not in NOBODY or not (Path(session.paths.state) / "ledger.db").exists():
+            raise
+    with offline(session) as log:
+        return explain(thing, log)
+
+
+def _from_export(thing: str, folder: Path) -> Explanation:
+    from stead.ledger.exported import ExportSource
+    from stead.ledger.scan import Scanned
+    from stead.ledger.why import explain
+
+    source = ExportSource(folder)
+    return explain(thing, Scanned(source, source.head().size), "was not exported, or has been erased")
 
 
 def why_lines(answer: Explanation) -> list[str]:

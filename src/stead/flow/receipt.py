@@ -94,9 +94,9 @@ def _body(run: Run, stored: Sequence[StoredEntry], fsyncs: int) -> dict[str, Any
         "approvals": _approvals(run),
         "catalog_version": proposal.catalog_version,
         "cost": {
-            "cpu_s": sum(one.cpu_s for one in run.receipts),
+            "cpu_s": round(sum(one.cpu_s for one in run.receipts), 6),
             "fsyncs": fsyncs,
-            "wall_s": sum(one.wall_s for one in run.receipts),
+            "wall_s": round(sum(one.wall_s for one in run.receipts), 6),
         },
         "finding": _finding(run, stored),
         "plan_hash": proposal.plan_hash,

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
+import msgspec
+
 from stead.ledger.said import Plan, Said, blob_of, plan_of, said
 from stead.ledger.words import RENEWED, number, plain, step_words, words_of
 from stead.model.change import Step
@@ -48,10 +50,10 @@ class Log(Protocol):
         """What is kept beside the leaves of these indexes and was not erased."""
 
 
-def explain(thing: str, log: Log) -> Explanation:
+def explain(thing: str, log: Log, gone: str = "has been erased") -> Explanation:
     """Everything that is recorded about a thing, in order of time; of one that has had much, the newest.
 
-    Raises SteadError `why.unknown` when nothing is.
+    `gone`: why something that a leaf names is not in this log. Raises SteadError `why.unknown` when nothing is recorded.
     """
     reader = _Reader(log)
     seen = reader.about(thing) or reader.naming(thing)
@@ -78,7 +80,13 @@ def explain(thing: str, log: Log) -> Explanation:
     links += [_link(one, "decide", words_of(one)) for one in _unique(holds)]
     links.sort(key=lambda link: (link.at_ms, -1 if link.index is None else link.index))
     left = f" (the newest of {count})" if count > MOST else ""
-    return Explanation(thing, _summary(chains, told, holds) + left, tuple(links))
+    return Explanation(thing, _summary(chains, told, holds) + left, tuple(_lacking(link, gone) for link in links))
+
+
+def _lacking(link: Link, gone: str) -> Link:
+    """The link, which says so when what was beside its leaf is not there."""
+    words = f"{link.words} (what was beside it {gone})" if link.erased else link.words
+    return msgspec.structs.replace(link, words=words)
 
 
 class _Reader:
@@ -94,17 +102,16 @@ class _Reader:
     def naming(self, thing: str) -> list[Said]:
         """Entries where a chain begins that name the thing, newest first."""
         target = thing.rpartition(" of ")[2]
+        _, colon, name = target.partition(":")
         seen = self._naming(thing, target)
-        kind, colon, name = target.partition(":")
         if colon:  # a target's kind and name are members of their own
-            seen += self._naming(thing, f'"kind":"{kind}","name":"{name}"')
+            seen += self._naming(thing, name)
         actuator, dot, _ = thing.rpartition(".")
-        if not seen and dot:
-            seen = self._naming(thing, f'"actuator":"{actuator}"')
-        return seen
+        return seen or (self._naming(thing, actuator) if dot else [])
 
     def _naming(self, thing: str, text: str) -> list[Said]:
-        return [one for one in self._all(SearchEntries(text=text, types=BEGINNINGS), SEEN_MAX) if _names(thing, one)]
+        found = self._all(SearchEntries(text=text, types=BEGINNINGS), SEEN_MAX) if text else ()
+        return [one for one in found if _names(thing, one)]
 
     def answering(self, finding_id: str) -> list[Said]:
         """The proposals for a finding, newest first."""
@@ -223,9 +230,8 @@ def _foreign(told: Sequence[Said]) -> set[str]:
 
 
 def _link(one: Said, station: str, words: str, at_ms: int | None = None) -> Link:
-    erased = " (what was beside it has been erased)" if one.erased else ""
     when = one.entry.ts_ms if at_ms is None else at_ms
-    return Link(when, station, words + erased, one.entry.id, one.leaf_hash, one.index, one.erased)
+    return Link(when, station, words, one.entry.id, one.leaf_hash, one.index, one.erased)
 
 
 def _station(entry_type: str) -> str:
