@@ -1,22 +1,24 @@
 """What a leaf says, in words, from its own bytes alone: no agent, no blob, no other entry.
 
-A type that nothing here speaks of is told by its members: a proof is never dumped as JSON, and never said to mean more than
-it does.
+A type that nothing here speaks of is told by its members: a proof is never said to mean more than it does.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from stead.cli.words import plural
+from stead.ledger.said import plan_of, said
+from stead.ledger.words import changes, number, plain, words_of
+from stead.model.record import StoredEntry
 
-Body = Mapping[str, Any]
-SHOWN_CHARS: Final = 160
-_QUIET: Final = frozenset(("about", "fingerprint", "detector", "plan_hash", "policy_version", "catalog_version"))
+SHOWN_CHARS: Final = 600
+RECEIPT: Final = "receipt.issued"
 
 
 class Leaf(msgspec.Struct):
@@ -39,12 +41,12 @@ def read_leaf(data: bytes) -> Leaf | None:
 
 
 def leaf_words(data: bytes) -> str:
-    """One leaf as a sentence: when, where, who, what."""
+    """One leaf as a sentence: when, where, what, who."""
     leaf = read_leaf(data)
     if leaf is None:
         return f"{len(data)} bytes that are no entry of stead's"
     when = leaf.ts[:19].replace("T", " ")
-    return f"{when} UTC, {leaf.host}: {what_words(leaf)} (by {who_words(leaf.actor)})"
+    return f"{when} UTC, {leaf.host}: {_cut(_what(leaf, data))} (by {who_words(leaf.actor)})"
 
 
 def who_words(actor: Mapping[str, str]) -> str:
@@ -53,22 +55,48 @@ def who_words(actor: Mapping[str, str]) -> str:
     return "stead" if kind == "agent" else f"{kind} {name}".strip() or "nobody named"
 
 
-def what_words(leaf: Leaf) -> str:
-    """What happened."""
-    say = _WORDS.get(leaf.type)
+def _what(leaf: Leaf, data: bytes) -> str:
+    """What happened: the words of `stead why` where it has any, else type and members."""
     title = leaf.type.replace(".", " ").replace("_", " ")
+    if leaf.type == RECEIPT and (words := _receipt(leaf.body)):
+        return f"receipt: {words}"
+    about = str(leaf.body.get("about", ""))
     try:
-        said = say(leaf.body) if say else _members(leaf.body)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        said = _members(leaf.body)
-    return f"{title}: {said}" if said else title
+        at_ms = round(datetime.fromisoformat(leaf.ts).timestamp() * 1000)
+        one = said(StoredEntry(0, leaf.id, leaf.type, about, at_ms, data), None)
+        words = words_of(one, plan_of(about, [one]))
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
+        words = ""
+    if not words or words == title:
+        words = ", ".join(
+            f"{key.replace('_', ' ')} {_short(value)}" for key, value in leaf.body.items() if value not in ("", None)
+        )
+    return f"{title}: {words}" if words else title
 
 
-def _members(body: Body) -> str:
-    """The members of a body that nothing better is known of."""
-    told = {key: value for key, value in body.items() if key not in _QUIET and value not in (None, "", [], {})}
-    text = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in told.items())
-    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 1]}…"
+def _receipt(body: Mapping[str, Any]) -> str:
+    """What a receipt binds, from finding to undo; empty when it is written in a way that is not known here."""
+    try:
+        finding, verdict, found = body.get("finding"), body.get("verdict"), body["steps"]
+        steps = [f"{one['actuator']} of {_target(one['target'])}: {changes(one['before'], one['want'])}" for one in found]
+        made = [operation for one in found for receipt in one["receipts"] for operation in receipt["operations"]]
+        approved = [str(one["by"]["id"]) for one in body["approvals"]]
+        parts = [
+            f"{body['playbook']} ({body['risk']} risk, tier {body['tier']}) {' and '.join(steps)}",
+            f"because {finding['metric']} of {plain(finding['subject'])} was {number(finding['value'])}" if finding else "",
+            f"approved by {', '.join(approved)}" if approved else "",
+            f"done by {', '.join(made)}" if made else "",
+            f"now {body['state'].replace('_', ' ')}",
+            f"verdict: {verdict['result'].replace('_', ' ')}, {verdict['reason']}" if verdict else "",
+            f"binds {plural(len(body['entries']), 'other entry', 'other entries')} by their hashes",
+        ]
+    except (KeyError, TypeError, AttributeError):
+        return ""
+    return "; ".join(part for part in parts if part)
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    return f"{target['kind']}:{target['name']}"
 
 
 def _short(value: Any) -> str:
@@ -77,68 +105,5 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _finding(body: Body) -> str:
-    limit = f", beyond {body['threshold']}" if body.get("threshold") is not None else ""
-    return f"{body['metric']} of {body['subject'].partition('@')[0]} {body['value']} {body['unit']}{limit} [{body['band']}]"
-
-
-def _proposal(body: Body) -> str:
-    steps = ", ".join(_step(step) for step in body["steps"]) or body["impossible"]
-    return f"{body['playbook']} ({body['risk']} risk, tier {body['tier']}): {steps}"
-
-
-def _step(step: Body) -> str:
-    return f"{step['actuator']} of {_target(step)} {_changes(step['before'], step['want'])}"
-
-
-def _target(step: Body) -> str:
-    return f"{step['target']['kind']}:{step['target']['name']}"
-
-
-def _changes(before: Body | None, want: Body | None) -> str:
-    if want is None:
-        return "removed"
-    was = before or {}
-    changed = [f"{key} {_short(was.get(key))} → {_short(value)}" for key, value in want.items() if was.get(key) != value]
-    return ", ".join(changed) or "unchanged"
-
-
-def _decision(body: Body) -> str:
-    rules = f" by {', '.join(body['rules'])}" if body.get("rules") else ""
-    return f"{body['answer']}{', as advice only' if body.get('advised') else ''}{rules}"
-
-
-def _approval(body: Body) -> str:
-    return f"{body['by']['id']} approved plan {body['plan_hash'][:12]}"
-
-
-def _attempt(body: Body) -> str:
-    one = body["attempt"]
-    verb = "put back" if one["direction"] == "undo" else "write"
-    return f"about to {verb} {body['actuator']} of {_target(body)}: {_changes(one['before'], one['want'])}"
-
-
-def _receipt(body: Body) -> str:
-    one = body["receipt"]
-    return f"{one['outcome']}: {body['actuator']} of {_target(body)} reads {_short(one['after'])}"
-
-
-def _verdict(body: Body) -> str:
-    return f"{body['result'].replace('_', ' ')}: {body['reason']}"
-
-
-def _snapshots(body: Body) -> str:
-    return f"{plural(body['count'], 'summary', 'summaries')} of one interval, together {body['hash'][:23]}…"
-
-
-_WORDS: Final[dict[str, Callable[[Body], str]]] = {
-    "finding.opened": _finding,
-    "finding.cleared": _finding,
-    "proposal.made": _proposal,
-    "decision.made": _decision,
-    "approval.given": _approval,
-    "attempt.made": _attempt,
-    "receipt.made": _receipt,
-    "verdict.made": _verdict,
-    "snapshots.taken": _snapshots,
-}
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 1]}…"

@@ -11,10 +11,11 @@ import msgspec
 from stead.cli.ledger_export import export
 from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
-from stead.cli.table import Cell, table
+from stead.cli.proof_verify import UUID
+from stead.cli.table import Cell, printable, styled, table
 from stead.cli.verb import Session, as_json, examples, options
 from stead.cli.witness import renew, witness
-from stead.cli.words import moment, seconds_of, short_ids
+from stead.cli.words import clock, moment, seconds_of, short_ids
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import SearchEntries
 from stead.model.messages import EntryList, EntryView
@@ -40,12 +41,20 @@ FOLLOW_S = 1.0
 ID_CHARS = 18
 
 
+class Head(msgspec.Struct, frozen=True):
+    """The newest checkpoint: `note` is the signed note, whole."""
+
+    origin: str
+    size: int
+    note: str
+
+
 @click.group(epilog=GROUP)
 def ledger() -> None:
     """Read the record of every change, and prove that it is whole."""
 
 
-@ledger.command(epilog=TAIL)
+@ledger.command(epilog=TAIL, short_help="Show the newest entries.")
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="So many entries.")
 @click.option("--subject", default="", help="Only entries about this run, finding or target.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new entries until Ctrl-C.")
@@ -63,7 +72,7 @@ def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
             seen = entry.seq
 
 
-@ledger.command(epilog=SEARCH)
+@ledger.command(epilog=SEARCH, short_help="Find entries.")
 @click.argument("text", required=False, default="")
 @click.option("--type", "types", default="", metavar="GLOB", help="Only entries of these types, like 'run.*'.")
 @click.option("--subject", default="", metavar="ID", help="Only entries about this run, finding or target.")
@@ -79,7 +88,7 @@ def search(session: Session, text: str, types: str, subject: str, actor: str, si
     _show(session, _found(session, query), "nothing like that is on record")
 
 
-@ledger.command(epilog=CHECKPOINT)
+@ledger.command(epilog=CHECKPOINT, short_help="Print the newest signed checkpoint.")
 @options
 def checkpoint(session: Session) -> None:
     """Print the newest signed checkpoint: size and root of the ledger, as a C2SP note."""
@@ -87,7 +96,8 @@ def checkpoint(session: Session) -> None:
 
     with ledger_of(session) as source:
         head = source.head()
-    session.show(head, lambda: head.checkpoint.decode().rstrip("\n").split("\n"))
+    note = head.checkpoint.decode("utf-8", "replace")
+    session.show(Head(head.origin, head.size, note), lambda: note.removesuffix("\n").split("\n"))
 
 
 ledger.add_command(verify)
@@ -116,10 +126,16 @@ def when_ms(text: str, now_ms: int) -> int:
 
 
 def entry_lines(entries: Sequence[StoredEntry], none: str) -> list[str]:
-    """One row an entry, the newest last."""
+    """One row an entry, the newest last. The date stands above those of one day, else in each row."""
     short = short_ids((entry.id for entry in entries), ID_CHARS)
-    rows: list[list[Cell]] = [[str(one.seq), moment(one.ts_ms), short[one.id], one.type, one.subject] for one in entries]
-    return table(("SEQ", "TIME", "ID", "TYPE", "SUBJECT"), rows, right=frozenset({0}), none=none)
+    about = short_ids(entry.subject for entry in entries if UUID.fullmatch(entry.subject))
+    days = {moment(entry.ts_ms)[:10] for entry in entries}
+    at = clock if len(days) == 1 else moment
+    rows: list[list[Cell]] = [
+        [str(one.seq), at(one.ts_ms), short[one.id], one.type, about.get(one.subject, one.subject)] for one in entries
+    ]
+    lines = table(("SEQ", "TIME", "ID", "TYPE", "SUBJECT"), rows, right=frozenset({0}), none=none)
+    return [styled(days.pop(), "dim"), *lines] if at is clock else lines
 
 
 def _found(session: Session, query: SearchEntries) -> list[StoredEntry]:
@@ -139,4 +155,5 @@ def _view(one: StoredEntry) -> EntryView:
 
 
 def _line(entry: StoredEntry) -> str:
-    return entry_lines([entry], "")[1]
+    about = entry.subject[:13] if UUID.fullmatch(entry.subject) else entry.subject
+    return f"{entry.seq:>3}  {clock(entry.ts_ms)}  {entry.id[:ID_CHARS]}  {entry.type}  {printable(about)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stead.cli.ledger_verify import progress
+from stead.cli.table import paragraph
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import plural
 
@@ -16,7 +17,7 @@ EXPORT = examples(
 )
 
 
-@click.command(epilog=EXPORT)
+@click.command(epilog=EXPORT, short_help="Write it as plain files (tlog-tiles).")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--blobs", is_flag=True, help="Also the detail beside the leaves: command lines, titles, errors (mode 0600).")
 @options
@@ -28,5 +29,5 @@ def export(session: Session, folder: Path, blobs: bool) -> None:
     with ledger_of(session) as source, progress(session, "exported") as watch:
         done = exporting.export(source, folder, blobs=blobs, watch=watch)
     detail = f" and {plural(done.blobs, 'blob')}" if blobs else ""
-    words = f"{plural(done.size, 'entry', 'entries')} of {done.origin} in {done.folder}, {done.added} of them new{detail}"
-    session.show(done, lambda: [words, f"check it with `stead ledger verify --export {done.folder}`"])
+    words = f"{plural(done.size, 'entry', 'entries')} of {done.origin} in {done.folder}, {done.added} new{detail}."
+    session.show(done, lambda: [*paragraph(words), *paragraph(f"Check it with `stead ledger verify --export {done.folder}`.")])

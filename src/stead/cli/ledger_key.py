@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stead.cli.table import Cell, pairs
+from stead.cli.table import Cell, pairs, paragraph
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import moment
 from stead.model.ledger_messages import LedgerHead, LogKey, RotateKey
@@ -15,7 +15,7 @@ KEY = examples(
 )
 
 
-@click.command(epilog=KEY)
+@click.command(epilog=KEY, short_help="Show the signing keys, or change the key.")
 @click.option("--rotate", is_flag=True, help="Make a new key. The old one signs for it, and beside it for 30 days.")
 @options
 def key(session: Session, rotate: bool) -> None:
@@ -35,8 +35,10 @@ def key_lines(head: LedgerHead, *, rotated: bool) -> list[str]:
     lines = []
     for one in head.keys:
         lines += [one.vkey, *(f"  {line}" for line in pairs(_facts(one)))]
+    if head.witness:
+        lines += [head.witness, "  cosigns the ledgers of other hosts (`stead ledger witness`)"]
     if rotated:
-        lines.append("Publish the new key where the old one is known, and give it to your witnesses.")
+        lines += paragraph("Publish the new key where the old one is known, and give it to your witnesses.")
     return lines
 
 
@@ -44,7 +46,5 @@ def _facts(one: LogKey) -> list[tuple[str, Cell]]:
     state: Cell = ("signs every checkpoint", "good") if one.active else ("signs no more", "dim")
     facts: list[tuple[str, Cell]] = [("since", moment(one.since_ms)), ("state", state)]
     if one.place:
-        facts.append(
-            ("private key", f"{one.place} ({'sealed to this machine' if one.sealed else 'readable by its owner alone'})")
-        )
+        facts.append(("private key", f"{one.place} ({'sealed to this machine' if one.sealed else 'mode 0600'})"))
     return facts

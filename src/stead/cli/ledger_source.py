@@ -88,6 +88,7 @@ def ledger_of(session: Session) -> Iterator[LedgerSource]:
 @contextlib.contextmanager
 def offline(session: Session) -> Iterator[LedgerSource]:
     """The store itself, while no agent runs; one that starts meanwhile waits until this is closed."""
+    from stead.ledger import refusals
     from stead.ledger.offline import open_offline
     from stead.ledger.stored import StoreSource
 
@@ -103,6 +104,8 @@ def offline(session: Session) -> Iterator[LedgerSource]:
             raise
         what, fix = "an agent has this ledger open, but does not answer", "wait until it has started, or end it"
         raise SteadError(what, session.paths.socket, fix, code="agent.silent", exit_code=EXIT_UNREACHABLE) from None
+    except (TypeError, ValueError) as error:  # SQLite takes any type in any column
+        raise refusals.malformed(str(error), str(path)) from None
     with ledger:
         yield StoreSource(ledger, lambda: _witnesses(session))
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stead.cli.table import Cell, pairs
+from stead.cli.proof_verify import key_name, pinned
+from stead.cli.table import Cell, pairs, paragraph
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import plural
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -26,13 +27,14 @@ VERIFY = examples(
     ("stead ledger verify --export DIR", "an exported folder, without any agent"),
 )
 TOLD_S = 0.5
-HEARSAY = (
-    "The key is what this ledger says of itself. Who can write here could have signed a different history with it: compare with"
-    " a checkpoint that was kept elsewhere (--against), or with witnesses, and pin the key (--key)."
+UNPINNED = "The key is what this ledger says of itself: compare it with one that you have from elsewhere, and pin it with --key."
+ALONE = (
+    "Whoever has the key can sign another history: compare with a checkpoint or proof that was kept elsewhere (--against), or"
+    " let witnesses do it all the time (docs/witness.md)."
 )
 
 
-@click.command(epilog=VERIFY)
+@click.command(epilog=VERIFY, short_help="Recompute it, and compare with what was signed.")
 @click.option(
     "--against", multiple=True, metavar="FILE", help="A checkpoint or proof that was kept elsewhere; may be given again."
 )
@@ -43,19 +45,24 @@ HEARSAY = (
 def verify(session: Session, against: Sequence[str], keys: Sequence[str], folder: Path | None, deep: bool) -> None:
     """Recompute the whole ledger here, and compare it with what was signed. Exit code 1 and a name if it does not hold."""
     from stead.cli.ledger_source import ledger_of
-    from stead.cli.proof_verify import pinned
+    from stead.cli.witness import standing
     from stead.ledger.exported import verify_export
+    from stead.ledger.standing import KEPT
     from stead.ledger.verify import verify as recompute
 
     pins, kept = [pinned(text) for text in keys], [_kept(Path(name)) for name in against]
+    beside = _own(Path(session.paths.state) / KEPT)
     began_s = time.monotonic()
     with progress(session, "verified") as watch:
         if folder is None:
             with ledger_of(session) as source:
-                found = recompute(source, pins=pins, kept=kept, deep=deep, watch=watch)
+                found = recompute(source, pins=pins, kept=kept, beside=beside, deep=deep, watch=watch)
         else:
             found = verify_export(folder, pins=pins, kept=kept, deep=deep, watch=watch)
     took_s = time.monotonic() - began_s
+    problem = standing(session.paths) if folder is None else None
+    if problem is not None:
+        raise problem
     session.show(found, lambda: _lines(found, took_s))
 
 
@@ -81,16 +88,30 @@ def progress(session: Session, done: str) -> Iterator[Watch | None]:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
+def _own(path: Path) -> list[Kept]:
+    """The checkpoint that the agent keeps beside its database: it tells when only the database was put back."""
+    from stead.ledger.verify import Kept
+
+    try:
+        return [Kept(str(path), path.read_bytes())]
+    except OSError:
+        return []
+
+
 def _kept(path: Path) -> Kept:
     """A checkpoint that was kept: a note, a proof file with one in it, or an exported folder."""
     from stead.ledger.verify import Kept
+    from stead.tlog.checkpoint import parse_checkpoint
+    from stead.tlog.note import parse_note
     from stead.tlog.proof import HEADER, parse_proof
     from stead.tlog.strict import Malformed
 
     place = path / "checkpoint" if path.is_dir() else path
     try:
         data = place.read_bytes()
-        return Kept(str(place), parse_proof(data).checkpoint if data.startswith(HEADER.encode()) else data)
+        note = parse_proof(data).checkpoint if data.startswith(HEADER.encode()) else data
+        parse_checkpoint(parse_note(note).text)
+        return Kept(str(place), note)
     except (OSError, Malformed) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         fix = "give a file that `stead ledger checkpoint` or `stead proof` wrote, or an exported folder"
@@ -99,15 +120,21 @@ def _kept(path: Path) -> Kept:
 
 def _lines(found: Verification, took_s: float) -> list[str]:
     rows: list[tuple[str, Cell]] = [
-        ("ledger", f"{found.origin} ({found.place})"),
-        ("holds", (f"{plural(found.size, 'entry', 'entries')} give the root {found.root}, in {took_s:.1f} s", "good")),
-        *(("signed by", f"{key}{' (pinned)' if found.pinned else ''}") for key in found.signed_by),
+        ("ledger", f"{found.origin}, {plural(found.size, 'entry', 'entries')}, in {found.place}"),
+        ("root", (f"{found.root} as signed; recomputed in {took_s:.1f} s", "good")),
+        ("signed by", ", ".join(map(key_name, found.signed_by)) + (" (pinned)" if found.pinned else "")),
     ]
     if found.rotations:
         rows.append(("key", f"changed {plural(found.rotations, 'time')}, each time signed by the one before"))
-    if found.deep:
-        gone = f", {found.erased} erased" if found.erased else ""
-        rows.append(("detail", f"{plural(found.blobs, 'blob')} as their leaves say{gone}; every leaf is canonical"))
-    rows += [("continues", f"{one.place}, {plural(one.size, 'entry', 'entries')}") for one in found.continues]
-    lines = pairs(rows)
-    return lines if found.pinned or found.continues else [*lines, HEARSAY]
+    rows.append(("detail", _detail(found)))
+    older = [*found.continues, *found.beside]
+    rows += [("continues", f"{one.place}, {plural(one.size, 'entry', 'entries')}") for one in older]
+    advice = [*([] if found.pinned else paragraph(UNPINNED)), *([] if found.continues else paragraph(ALONE))]
+    return [*pairs(rows, wrap=True), *([""] if advice else []), *advice]
+
+
+def _detail(found: Verification) -> str:
+    if not found.deep:
+        return "columns but id and type, form of the leaves, and blobs were not looked at (--deep)"
+    gone = f", {found.erased} erased or not here" if found.erased else ""
+    return f"every column and leaf is as it must be; {plural(found.blobs, 'blob')} as their leaves say{gone}"

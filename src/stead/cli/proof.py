@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from stead.cli.leaf_words import leaf_words
-from stead.cli.proof_verify import LEAF, POLICY, PROOF, verify
-from stead.cli.table import pairs, printable
+from stead.cli.proof_verify import LEAF, POLICY, PROOF, key_name, verify
+from stead.cli.table import pairs, paragraph, printable
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -21,7 +21,10 @@ GROUP = examples(
     ("stead proof 0192f0c1-7b", "prove an entry, run or finding"),
     ("stead proof verify", "check the proofs in this directory, offline"),
 )
-OTHERS = "So do the Go team's x/mod/sumdb, tlog-scales (Python) and @sigstore/verify (JavaScript): trust none of us."
+CHECK = (
+    "Anybody can check it offline, with `stead proof verify` or with programs that we did not write: the Go team's x/mod/sumdb,"
+    " tlog-scales (Python), @sigstore/verify (JavaScript); docs/ledger.md says how."
+)
 
 
 class ProofGroup(click.Group):
@@ -53,7 +56,9 @@ def proof() -> None:
     """Prove an entry to somebody who trusts neither stead nor you; check such proofs."""
 
 
-@proof.command(epilog=examples(("stead proof write 0192f0c1-7b --dir /tmp/evidence", "into another directory")))
+@proof.command(
+    epilog=examples(("stead proof write 0192f0c1-7b --dir /tmp/evidence", "into another directory")), short_help="Write a proof."
+)
 @click.argument("thing", metavar="ID")
 @click.option("--dir", "folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where to write them.")
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
@@ -132,16 +137,9 @@ def _lines(one: Written) -> list[str]:
     rows: list[tuple[str, Any]] = [
         ("says", one.says),
         ("place", f"entry {one.entry} of {one.size} in {one.origin}"),
-        ("signed by", ", ".join(one.signed_by)),
+        ("signed by", ", ".join(map(key_name, one.signed_by))),
         *(("cosigned by", f"{name}, {ago(at_s * 1000, now_ms)}") for name, at_s in one.witnesses),
     ]
     if one.note:
-        rows.append(("lacks", (f"{one.note}: until one has, it does not satisfy its own policy; ask again later", "warning")))
-    return [
-        *(printable(file) for file in one.files),
-        "",
-        *pairs(rows),
-        "",
-        "Anybody checks it with `stead proof verify`, offline.",
-        OTHERS,
-    ]
+        rows.append(("lacks", (f"{one.note}; its own policy asks for that, so ask again later", "warning")))
+    return [*(printable(file) for file in one.files), "", *pairs(rows, wrap=True), "", *paragraph(CHECK)]

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from stead.cli.leaf_words import leaf_words, read_leaf
-from stead.cli.table import printable, styled
+from stead.cli.table import paragraph, printable, styled
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import plural
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
@@ -52,7 +52,7 @@ class Checked(msgspec.Struct, frozen=True):
     pinned: bool = False
 
 
-@click.command(name="verify", epilog=VERIFY)
+@click.command(name="verify", epilog=VERIFY, short_help="Check proofs, offline.")
 @click.argument("files", nargs=-1, metavar="[FILE|ID]...")
 @click.option("--policy", type=click.Path(dir_okay=False, path_type=Path), help=f"Whom to trust. Default: {POLICY} beside it.")
 @click.option("--key", "keys", multiple=True, metavar="VKEY", help="Trust only this key of the log; may be given again.")
@@ -142,26 +142,32 @@ def _meant(word: str, there: Sequence[Path]) -> Iterator[Path]:
     yield found[0]
 
 
+def key_name(vkey: str) -> str:
+    """A key by its name and id, without the key itself: enough to tell keys apart, and to compare by eye."""
+    return "+".join(vkey.split("+", 2)[:2])
+
+
 def _lines(checked: Sequence[Checked], *, hearsay: bool) -> list[str]:
     lines: list[str] = []
     for one in checked:
-        lines += [_head(one), *(f"      {printable(line)}" for line in _details(one))]
+        lines.append(_head(one))
+        lines += [f"      {line}" for detail in _details(one) for line in paragraph(printable(detail), 6)]
     failed = sum(not one.ok for one in checked)
-    total = plural(len(checked), "proof")
-    lines.append(f"{total}, {failed} not proven" if failed else f"{total}, all proven")
-    return [*lines, HEARSAY] if hearsay and failed < len(checked) else lines
+    lines.append(f"{plural(len(checked), 'proof')}: {f'{failed} not proven' if failed else 'all proven'}")
+    return [*lines, *paragraph(HEARSAY)] if hearsay and failed < len(checked) else lines
 
 
 def _head(one: Checked) -> str:
     name = printable(one.proof.removesuffix(PROOF))
-    return f"{styled('OK', 'good')}    {name}" if one.ok else f"{styled('FAIL', 'critical')}  {name}: {printable(one.problem)}"
+    return f"{styled('OK', 'good')}    {name}" if one.ok else f"{styled('FAIL', 'critical')}  {name}"
 
 
 def _details(one: Checked) -> Iterator[str]:
     if not one.ok:
+        yield one.problem
         return
     yield one.says
     yield f"entry {one.entry} of {one.size} in {one.origin}"
-    yield f"signed by {', '.join(one.signed_by)}{' (pinned)' if one.pinned else ''}"
+    yield f"signed by {', '.join(map(key_name, one.signed_by))}{' (pinned)' if one.pinned else ''}"
     for name, at_s in one.witnesses:
         yield f"cosigned by {name} at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at_s))} UTC"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Final
@@ -77,11 +78,22 @@ def cut(text: str, width: int) -> str:
     return text + "…"
 
 
-def pairs(rows: Sequence[tuple[str, Cell]]) -> list[str]:
-    """Give lines of "name  value"."""
+def pairs(rows: Sequence[tuple[str, Cell]], *, wrap: bool = False) -> list[str]:
+    """Give lines of "name  value"; with `wrap` a value that is wider than the terminal goes on below itself."""
     width = max((width_of(name) for name, _ in rows), default=0)
     lines = []
     for name, cell in rows:
         text, style = (cell, "") if isinstance(cell, str) else cell
-        lines.append(f"{styled(name, 'dim')}{' ' * (width - width_of(name))}  {styled(printable(text), style)}".rstrip())
+        texts = paragraph(printable(text), width + 2) if wrap else [printable(text)]
+        lines.append(f"{styled(name, 'dim')}{' ' * (width - width_of(name))}  {styled(texts[0], style)}".rstrip())
+        lines += [f"{' ' * (width + 2)}{styled(more, style)}" for more in texts[1:]]
     return lines
+
+
+def paragraph(text: str, indent: int = 0) -> list[str]:
+    """Give a text as lines that fit the terminal beside an indent; one line where there is no terminal. No word is broken."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if columns <= 0:
+        return [text]
+    room = max(columns - indent, 24)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]

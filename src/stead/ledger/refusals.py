@@ -15,32 +15,32 @@ _KEEP = "keep a copy of this state as it is, for it is evidence"
 def unsigned(why: str, where: str) -> SteadError:
     """No key that is trusted here signed this checkpoint."""
     fix = "believe nothing of it; compare the key with `stead ledger key` on that host, or with one that was published"
-    return SteadError(why, where, fix, code="ledger.unsigned")
+    return SteadError(f"unsigned: {why}", where, fix, code="ledger.unsigned")
 
 
 def truncated(size: int, found: int, where: str) -> SteadError:
     """The checkpoint speaks for more entries than there are."""
-    what = f"the checkpoint was signed for {size} entries, and only {found} are there: entries are missing at the end"
+    what = f"truncated: the checkpoint was signed for {size} entries, and only {found} are there"
     return SteadError(what, where, f"{_KEEP}; bring the missing entries back from an export or a backup", code="ledger.truncated")
 
 
 def rolled_back(kept: str, kept_size: int, size: int, where: str) -> SteadError:
     """Somebody holds a checkpoint that is ahead of the log."""
-    what = f"{kept} was signed for {kept_size} entries, and this ledger has only {size}: an older state was put back"
+    what = f"rolled back: {kept} was signed for {kept_size} entries, and this ledger has only {size}"
     fix = f"{_KEEP}; bring the newer state back, or begin a new log that says so"
     return SteadError(what, where, fix, code="ledger.rolled-back")
 
 
 def forked(kept: str, size: int, where: str) -> SteadError:
     """Two trees of one size were signed by one log."""
-    what = f"two different ledgers of {size} entries were signed: this one, and that of {kept}"
+    what = f"forked: two different ledgers of {size} entries were signed: this one, and that of {kept}"
     fix = "keep both checkpoints: together they prove it; trust nothing after the last one that both have in common"
     return SteadError(what, where, fix, code="ledger.forked")
 
 
 def rewritten(kept: str, size: int, where: str) -> SteadError:
     """The log does not begin with the entries that an earlier checkpoint was signed for."""
-    what = f"the first {size} entries are not those that {kept} was signed for: history was rewritten"
+    what = f"rewritten: the first {size} entries are not those that {kept} was signed for"
     fix = f"{_KEEP}; what was there before is in older exports and backups"
     return SteadError(what, where, fix, code="ledger.rewritten")
 
@@ -48,7 +48,7 @@ def rewritten(kept: str, size: int, where: str) -> SteadError:
 def altered(what: str, where: str, fix: str = "") -> SteadError:
     """A leaf, a column, a blob or a tile is not what the tree says."""
     fix = fix or f"{_KEEP}; compare with an export or a backup, and find out who could write there"
-    return SteadError(what, where, fix, code="ledger.altered")
+    return SteadError(f"altered: {what}", where, fix, code="ledger.altered")
 
 
 def foreign(kept: str, origin: str, own: str) -> SteadError:

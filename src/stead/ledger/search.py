@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from stead.model.ledger_messages import EntryPage, SearchEntries
 from stead.model.record import StoredEntry
 
 STRETCH: Final = 20_000  # entries looked at for one answer; about 50 ms
+BEGINNING: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}")  # of the id of a run or finding, and not all of it
 LIMIT_MAX: Final = 512
 _COLUMNS: Final = "seq, id, type, subject, ts_ms, leaf"
 _ACTOR: Final = "CAST(leaf AS TEXT) ->> '$.actor.{}' = ?"
@@ -44,7 +46,10 @@ def _conditions(query: SearchEntries) -> tuple[list[str], list[Any]]:
     if query.types:
         add("type GLOB ?", query.types)
     if query.subject:
-        add("subject = ?", query.subject)
+        if BEGINNING.fullmatch(query.subject):
+            add("subject >= ? AND subject < ?", query.subject, query.subject + "~")
+        else:
+            add("subject = ?", query.subject)
     if query.since_ms:
         add("ts_ms >= ?", query.since_ms)
     if query.until_ms:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from stead.ledger import refusals
 from stead.ledger.bundle import NO_WITNESS, bundle, policy_of
 from stead.ledger.read import LedgerReader
+from stead.ledger.witness_store import published
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import LEAVES_MAX, BlobList, EntryPage, LedgerHead, ProofBundle, SearchEntries, StoredBlob
 from stead.model.record import StoredEntry
@@ -35,12 +37,15 @@ class StoreSource:
 
     def head(self) -> LedgerHead:
         """The newest durable checkpoint, all keys, and the policy that goes with proofs."""
-        reader, vkeys = self.reader, self.reader.vkeys()
-        cosigned = reader.kept_checkpoint(*COSIGNED)
-        note, size = reader.checkpoint, reader.size
-        return LedgerHead(
-            note, vkeys, size, reader.origin, format_policy(self.policy(vkeys)), reader.keys(), cosigned[1] if cosigned else b""
-        )
+        reader = self.reader
+        try:
+            vkeys, keys, cosigned = reader.vkeys(), reader.keys(), reader.kept_checkpoint(*COSIGNED)
+            policy = format_policy(self.policy(vkeys))
+        except (Malformed, TypeError) as error:
+            raise refusals.malformed(str(error), self.place) from None
+        note = cosigned[1] if cosigned else b""
+        witness = next((key.text for key in published(reader.path.parent / "keys")), "")
+        return LedgerHead(reader.checkpoint, vkeys, reader.size, reader.origin, policy, keys, note, witness)
 
     def policy(self, vkeys: Sequence[str]) -> TrustPolicy:
         """Whose signatures count under this log's proofs."""

@@ -61,6 +61,7 @@ class Verification(msgspec.Struct, frozen=True):
     blobs: int = 0  # that match their leaf
     erased: int = 0  # that their leaf names and that are gone
     continues: tuple[Compared, ...] = ()
+    beside: tuple[Compared, ...] = ()  # likewise, of checkpoints that lay beside the log
 
 
 def verify(
@@ -68,20 +69,21 @@ def verify(
     *,
     pins: Sequence[VerifierKey] = (),
     kept: Sequence[Kept] = (),
+    beside: Sequence[Kept] = (),
     deep: bool = False,
     watch: Watch | None = None,
 ) -> Verification:
     """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
 
-    `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints. `deep` also checks every
+    `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints; of those that only lay
+    `beside` the log, as what its witnesses cosigned does, another log's are passed over. `deep` also checks every
     column, that each leaf is canonical, and every blob that is still there.
     """
     head = source.head()
     known = [*pins, *(key for key in log_keys(head, source.place) if key not in pins)]
     note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
-    if head.cosigned:
-        kept = (*kept, Kept(COSIGNED, head.cosigned))
-    older = [(one, kept_checkpoint(one, checkpoint)) for one in kept]
+    beside = [one for one in (*beside, Kept(COSIGNED, head.cosigned)) if _is_of(one, checkpoint.origin)]
+    older = [(one, kept_checkpoint(one, checkpoint)) for one in (*kept, *beside)]
     walk = _Walk(source, deep, watch)
     walk.to({*(one.size for _, one in older if one.size < checkpoint.size), checkpoint.size}, checkpoint.size)
     _compare_root(walk, checkpoint)
@@ -106,7 +108,8 @@ def verify(
         deep,
         walk.blobs,
         walk.erased,
-        tuple(Compared(file.place, one.size) for file, one in older),
+        tuple(Compared(file.place, one.size) for file, one in older[: len(kept)]),
+        tuple(Compared(file.place, one.size) for file, one in older[len(kept) :]),
     )
 
 
@@ -135,6 +138,13 @@ def signed_checkpoint(data: bytes, keys: Sequence[VerifierKey], place: str) -> t
     return note, checkpoint
 
 
+def _is_of(kept: Kept, origin: str) -> bool:
+    try:
+        return parse_checkpoint(parse_note(kept.note).text).origin == origin
+    except Malformed:
+        return False
+
+
 def kept_checkpoint(kept: Kept, newest: Checkpoint) -> Checkpoint:
     """A kept checkpoint, its signature not looked at yet. SteadError: it is none, or another log's."""
     try:
@@ -147,10 +157,12 @@ def kept_checkpoint(kept: Kept, newest: Checkpoint) -> Checkpoint:
 
 
 def _compare_root(walk: _Walk, checkpoint: Checkpoint) -> None:
-    if walk.roots[checkpoint.size] != checkpoint.root:
-        what = f"the {checkpoint.size} entries do not give the root that was signed: at least one was changed"
-        fix = "" if walk.tiles else "end the agent and verify again: straight from the store it can be said which one"
-        raise refusals.altered(what, walk.source.place, fix)
+    if walk.roots[checkpoint.size] == checkpoint.root:
+        return
+    first = checkpoint.size - checkpoint.size % WIDTH + 1 if walk.tiles or checkpoint.size < WIDTH else 1
+    what = f"entries {first} to {checkpoint.size} do not give the root that was signed: at least one was changed"
+    fix = "" if walk.tiles or checkpoint.size < WIDTH else "verify again when no agent runs: the store itself can say which one"
+    raise refusals.altered(what, walk.source.place, fix)
 
 
 def _compare_kept(name: str, kept: Checkpoint, root: bytes | None, newest: Checkpoint, place: str) -> None:
@@ -186,7 +198,10 @@ class _Walk:
                 entries = self.source.leaves(self.tree.size, min(self.tree.size + LEAVES_MAX, size))
                 if not entries:
                     raise refusals.truncated(last, self.tree.size, self.source.place)
-                self._take(entries)
+                try:
+                    self._take(entries)
+                except TypeError as error:  # SQLite takes any type in any column
+                    raise refusals.malformed(f"a column has another type: {error}", self._at(entries[0].seq)) from None
                 if self.watch is not None:
                     self.watch(self.tree.size, last)
             self.roots[size] = self.tree.root()
@@ -196,8 +211,8 @@ class _Walk:
     def _take(self, entries: Sequence[StoredEntry]) -> None:
         first = self.tree.size + 1
         if [entry.seq for entry in entries] != list(range(first, first + len(entries))):
-            found = next(entry.seq for number, entry in enumerate(entries, first) if entry.seq != number)
-            raise refusals.altered(f"where an entry should follow, number {found} stands: one was taken out", self._at(found))
+            missing, found = next((number, one.seq) for number, one in enumerate(entries, first) if one.seq != number)
+            raise refusals.altered(f"entry {missing} is missing: number {found} stands in its place", self.source.place)
         leaves = [entry.leaf for entry in entries]
         heads = self._heads(entries, leaves)
         for tile in self.tree.append(leaf_hashes(leaves)):

@@ -36,8 +36,9 @@ class GetBlobs(msgspec.Struct, frozen=True, tag="blobs"):
 class SearchEntries(msgspec.Struct, frozen=True, tag="search"):
     """→ EntryPage, newest first: entries that meet all that is given. One answer looks at a bounded stretch.
 
-    `text` is looked for in leaf and blob, whatever its case; `types` is a glob; `actor` an id or a kind; times are Unix
-    milliseconds, [since, until). Only entries with `after` < seq < `before` are looked at (before 0: no bound).
+    `text` is looked for in leaf and blob, whatever its case; `types` is a glob; `subject` may be the start of an id;
+    `actor` is an id or a kind; times are Unix milliseconds, [since, until). Only entries with `after` < seq < `before` are
+    looked at (before 0: no bound).
     """
 
     text: str = ""
@@ -75,7 +76,7 @@ class LedgerHead(msgspec.Struct, frozen=True, tag="checkpoint"):
     """Answer to GetCheckpoint and RotateKey. `policy` is the trust policy file that goes with proofs of this log.
 
     `vkeys` are those that sign now, `keys` all that ever did, newest first. `cosigned` is the newest checkpoint that a quorum of
-    its witnesses has cosigned; empty where there is none.
+    its witnesses has cosigned; empty where there is none. `witness` is the vkey by which this host cosigns other logs.
     """
 
     checkpoint: bytes
@@ -85,6 +86,7 @@ class LedgerHead(msgspec.Struct, frozen=True, tag="checkpoint"):
     policy: bytes
     keys: tuple[LogKey, ...] = ()
     cosigned: bytes = b""
+    witness: str = ""
 
 
 class LeafList(msgspec.Struct, frozen=True, tag="leaves"):
