@@ -109,7 +109,7 @@ class Witnesses:
         best = self._store.kept_checkpoint(ROLE, BEST)
         quorum = best is not None and self.policy is not None and satisfied(self.policy, witness.cosigners(best[1], self.policy))
         views = tuple(self._view(one) for one in (self.policy.witnesses if self.policy else ()))
-        stopped = str(self._store.stopped or "")
+        stopped = self._store.stopped.problem if self._store.stopped else None
         return WitnessList(self._store.origin, self._store.size, best[0] if best else None, quorum, views, stopped=stopped)
 
     def stations(self) -> tuple[Station, ...]:

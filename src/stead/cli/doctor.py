@@ -66,6 +66,7 @@ def all_checks(paths: Paths, root: Path) -> list[Check]:
         clock_check(time.time()),
         *(one(root) for one in kernel),
         running,
+        *witness_checks(paths),
         port_check(*_address(), ours=running.result == "ok"),
     ]
 
@@ -199,6 +200,25 @@ def agent_check(paths: Paths) -> Check:
     if ill:
         return Check("agent", "warn", f"pid {now.pid} answers, but {'; '.join(ill)}", "look with `stead status`")
     return Check("agent", "ok", f"pid {now.pid} answers, mode {now.mode}")
+
+
+def witness_checks(paths: Paths) -> list[Check]:
+    """Does the ledger stand, and does each of its witnesses cosign it? Nothing where there is neither trouble nor a witness."""
+    from stead.cli.witness import standing
+    from stead.model.messages import GetWitnesses, WitnessList
+    from stead.wire import Door
+
+    stopped = standing(paths)
+    checks = [Check("ledger", "fail", stopped.problem.what, stopped.problem.fix)] if stopped else []
+    try:
+        with Door(paths.socket, timeout_s=3.0) as door:
+            known = door.ask(GetWitnesses(), WitnessList).witnesses
+    except SteadError:
+        return checks
+    ill = [f"{one.name}: {one.detail}" for one in known if not one.ok]
+    if ill:
+        return [*checks, Check("witnesses", "warn", "; ".join(ill), "see docs/witness.md; try `stead ledger witness`")]
+    return [*checks, Check("witnesses", "ok", ", ".join(f"{one.name} cosigned {one.size}" for one in known))] if known else checks
 
 
 def port_check(bind: str, port: int, *, ours: bool) -> Check:

@@ -18,12 +18,15 @@ from stead.model.messages import GetStatus, GetWitnesses, Status, WitnessList, W
 
 if TYPE_CHECKING:
     from stead.ledger.renew import Renewed
+    from stead.model.config import Paths
 
 WITNESS = examples(
     ("stead ledger witness", "have the newest checkpoint cosigned now"),
     ("stead ledger witness --list", "how they answered last, without asking"),
 )
 RENEW = examples(("stead ledger renew --reason 'the disk died, restored from Monday'", "a new log that says so"))
+NOBODY = frozenset(("agent.unreachable", "agent.path-too-long"))
+WAIT_S = 120.0  # two rounds of the longest sensible ledger.witness_timeout_s
 WARNING = (
     "A new log begins under a new name and key. The old one is kept, and never signs again: proofs from it stay good for what it"
     " signed. Witnesses and whoever pinned the key need the new one (`stead ledger key`)."
@@ -35,10 +38,13 @@ WARNING = (
 @options
 def witness(session: Session, only_list: bool) -> int:
     """Hand the newest checkpoint to the witnesses, and show what each answered. Exit code 1 if the quorum is missing."""
-    answer = session.ask(GetWitnesses(submit=not only_list), WitnessList)
-    now_ms = session.ask(GetStatus(), Status).now_ms
+    from stead.wire import Door
+
+    with Door(session.paths.socket, timeout_s=WAIT_S) as door:
+        answer = door.ask(GetWitnesses(submit=not only_list), WitnessList)
+        now_ms = door.ask(GetStatus(), Status).now_ms
     session.show(answer, lambda: witness_lines(answer, now_ms))
-    return EXIT_OK if only_list or (answer.quorum and not answer.stopped) else EXIT_FAILURE
+    return EXIT_OK if only_list or (answer.quorum and answer.stopped is None) else EXIT_FAILURE
 
 
 def witness_lines(answer: WitnessList, now_ms: int) -> list[str]:
@@ -52,7 +58,7 @@ def witness_lines(answer: WitnessList, now_ms: int) -> list[str]:
         ("cosigned", cosigned),
     ]
     if answer.stopped:
-        facts.append(("stopped", (answer.stopped, "critical")))
+        facts.append(("stopped", (str(answer.stopped), "critical")))
     rows = [_row(one, now_ms) for one in answer.witnesses]
     lines = [
         *pairs(facts),
@@ -63,6 +69,33 @@ def witness_lines(answer: WitnessList, now_ms: int) -> list[str]:
         lines += ["", styled("this host cosigns", "bold")]
         lines += [f"  {printable(one.origin)}  {_held(one.size)}{printable(one.refused)}" for one in answer.logs]
     return [*lines, "", *pairs([("as a witness", answer.vkey)])] if answer.vkey else lines
+
+
+def standing(paths: Paths) -> SteadError | None:
+    """What speaks against this state's ledger beside its own leaves: a witness, or a checkpoint that was kept beside it.
+
+    The agent is asked; while none runs, the files are looked at. None also where neither can be.
+    """
+    from stead.ledger.offline import open_offline
+    from stead.ledger.standing import Standing
+    from stead.tlog.keys import parse_vkey
+    from stead.wire import Door
+
+    try:
+        with Door(paths.socket) as door:
+            stopped = door.ask(GetWitnesses(), WitnessList).stopped
+        return SteadError.of(stopped) if stopped else None
+    except SteadError as error:
+        if error.problem.code not in NOBODY:
+            return None
+    state = Path(paths.state)
+    try:
+        with open_offline(state / "ledger.db") as log:
+            beside = Standing(state)
+            said = beside.why_stopped()
+            return beside.check(log, [parse_vkey(text) for text in log.vkeys()], [said.witness] if said else [])
+    except SteadError as error:
+        return error if error.problem.code in ("ledger.truncated", "ledger.altered") else None
 
 
 def _row(one: WitnessView, now_ms: int) -> list[Cell]:

@@ -65,7 +65,7 @@ def renew(state: Path, host_name: str, clock: Clock, keys: KeyRing, reason: str,
     try:
         old = _Old(path, standing)
         origin, note = _begin(state, host_name, clock, keys, Renewal(by, old.said(reason.strip(), standing), old.carry))
-        kept = _swap(path, state / DRAFT / NAME, origin)
+        kept = _swap(path, state / DRAFT / NAME, generation(old.newest.origin)[1] if old.newest else 1)
         standing.renewed(note)
     except (OSError, sqlite3.Error) as error:
         raise as_stead_error(error, path) from error
@@ -168,12 +168,12 @@ def _size(text: str) -> int:
     return found.size if found else -1
 
 
-def _swap(path: Path, draft: Path, origin: str) -> Path | None:
+def _swap(path: Path, draft: Path, number: int) -> Path | None:
     """Put the new database in the old one's place, which stays under its number. A crash leaves one of them there."""
     kept = None
     if path.exists():
         _fold(path)
-        kept = _free(path.with_name(f"ledger.{generation(origin)[1] - 1}.db"))
+        kept = _free(path.with_name(f"ledger.{number}.db"))
         os.link(path, kept)
         for suffix in _BESIDE:
             beside = path.with_name(path.name + suffix)

@@ -28,6 +28,7 @@ from stead.model.ledger_messages import (
 )
 from stead.model.observe import Band, Fact, MetricEvent, MetricsSnapshot, Top
 from stead.model.policy import Actor, Autonomy, Mode
+from stead.model.record import must_be_recorded
 from stead.model.workload import WorkloadStatus
 
 
@@ -354,7 +355,7 @@ class WitnessList(msgspec.Struct, frozen=True, tag="witnesses"):
     witnesses: tuple[WitnessView, ...]
     vkey: str = ""  # by which this host cosigns others
     logs: tuple[WitnessedLog, ...] = ()  # which ones
-    stopped: str = ""  # why this host's own ledger records nothing more
+    stopped: Problem | None = None  # why this host's own ledger records nothing more
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -396,11 +397,6 @@ class Event(msgspec.Struct, frozen=True, tag_field="kind", tag="event", omit_def
         """Refuse what nobody could prove afterwards. Raises ValueError."""
         if self.seq < 1 and must_be_recorded(self.type):
             raise ValueError(f"an event {self.type} without its entry in the ledger: commit it, and it is told")
-
-
-def must_be_recorded(topic: str) -> bool:
-    """Is this a kind of event that the ledger has, or it did not happen?"""
-    return topic.startswith("infrastructure.") or topic in ("metrics.action_recommended", "governance.policy.check")
 
 
 Outgoing = Reply | Event
