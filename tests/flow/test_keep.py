@@ -10,7 +10,8 @@ import pytest
 from stead.flow import record, runs
 from stead.model.errors import SteadError
 from stead.model.find import Finding
-from stead.model.messages import Event, must_be_recorded
+from stead.model.messages import Event
+from stead.model.record import must_be_recorded
 from tests.flow.bench import Bench
 from tests.flow.kit import ANN, decision, dial_step, proposal
 from tests.flow.road import Lane

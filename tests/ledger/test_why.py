@@ -63,7 +63,7 @@ class Book:
         for row, blob in reversed(self.stored[: before - 1]):
             text = row.leaf + (blob.data if blob else b"")
             named = query.text.lower().encode() in text.lower()
-            if named and (not query.subject or row.subject == query.subject) and fnmatchcase(row.type, query.types or "*"):
+            if named and row.subject.startswith(query.subject) and fnmatchcase(row.type, query.types or "*"):
                 found.append(row)
             if len(found) == min(query.limit, 2) or row.seq == max(1, before - 20):
                 return EntryPage(tuple(found), row.seq if row.seq > 1 else 0)
@@ -314,6 +314,14 @@ def test_a_finding_without_a_proposal_is_told_by_itself() -> None:
     )
     book.put(record.finding_cleared(msgspec.structs.replace(FINDING, cleared_ms=NOW.unix_ms), book.at()))
     assert "(cleared); nothing has been proposed" in told(book, "4711") and "find cleared: sh" in told(book, "4711")
+
+
+def test_a_run_whose_id_begins_anothers_is_told_by_itself() -> None:
+    book = Book()
+    begin(book)
+    alone = explain("run-1", book).chain
+    book.keep(runs.start(msgspec.structs.replace(proposal(), id="run-10"), decision(), book.at()))
+    assert explain("run-1", book).chain == alone
 
 
 def test_the_end_of_an_id_is_enough() -> None:

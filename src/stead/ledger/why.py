@@ -96,8 +96,11 @@ class _Reader:
         self._log = log
 
     def about(self, thing: str) -> list[Said]:
-        """Where the chain begins, when the thing is the whole id of a finding or a run."""
-        return list(self._all(SearchEntries(subject=thing, types=BEGINNINGS), PAGE)) if thing else []
+        """Where the chain begins, when the thing is the id of a finding or a run, or a good part of its start."""
+        found = self._all(SearchEntries(subject=thing, types=BEGINNINGS), PAGE) if thing else ()
+        return [
+            one for one in found if one.entry.subject == thing or (len(thing) >= ID_MIN and one.entry.subject.startswith(thing))
+        ]
 
     def naming(self, thing: str) -> list[Said]:
         """Entries where a chain begins that name the thing, newest first."""
@@ -120,20 +123,24 @@ class _Reader:
 
     def finding(self, finding_id: str) -> list[Said]:
         """A finding's entries, oldest first."""
-        return sorted(self._all(SearchEntries(subject=finding_id), PAGE), key=lambda one: one.index)
+        return sorted(self._of(finding_id, PAGE), key=lambda one: one.index)
 
     def run(self, run_id: str) -> tuple[Plan, list[Said]]:
         """A run's plan, and its entries, oldest first."""
-        told = sorted(self._all(SearchEntries(subject=run_id), RUN_MAX), key=lambda one: one.index)
+        told = sorted(self._of(run_id, RUN_MAX), key=lambda one: one.index)
         return plan_of(run_id, told), told
 
     def hold(self, plan: Plan) -> Said | None:
         """What keeps this playbook off one of these targets by now."""
         for step in plan.steps:
-            newest = list(self._all(SearchEntries(subject=f"hold:{plan.playbook}:{step.target.key}", limit=1), 1))
-            if newest and newest[0].entry.type == "hold.made":
-                return newest[0]
+            newest = next(self._of(f"hold:{plan.playbook}:{step.target.key}", PAGE), None)
+            if newest is not None and newest.entry.type == "hold.made":
+                return newest
         return None
+
+    def _of(self, subject: str, most: int) -> Iterator[Said]:
+        """Entries about this very subject, newest first. (A search also takes the start of an id.)"""
+        return (one for one in self._all(SearchEntries(subject=subject), most) if one.entry.subject == subject)
 
     def _all(self, query: SearchEntries, most: int) -> Iterator[Said]:
         """The answers of a query, page by page, newest first, at most so many."""

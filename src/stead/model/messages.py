@@ -376,10 +376,7 @@ class Reply(msgspec.Struct, frozen=True, tag_field="kind", tag="reply"):
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind", tag="event", omit_defaults=True):
-    """A copy of something that happened, for whoever listens. `type` is the topic, verbatim the CloudEvents type.
-
-    `seq` is the number of the ledger's entry that says it; 0 where there is none, which `must_be_recorded` forbids.
-    """
+    """A copy of what happened. `type` is the topic, verbatim the CloudEvents type; `seq` its entry's number, 0 without one."""
 
     type: str
     subject: str

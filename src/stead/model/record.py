@@ -39,3 +39,8 @@ class StoredEntry(msgspec.Struct, frozen=True):
     subject: str
     ts_ms: int
     leaf: bytes
+
+
+def must_be_recorded(topic: str) -> bool:
+    """Is this a kind of event that the ledger has, or it did not happen?"""
+    return topic.startswith("infrastructure.") or topic in ("metrics.action_recommended", "governance.policy.check")
