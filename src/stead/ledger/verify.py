@@ -181,6 +181,16 @@ def _nothing_beyond(source: LogSource, size: int) -> None:
         raise refusals.altered(f"entry {size + 1} is in the ledger, and no checkpoint was ever signed for it", source.place)
 
 
+def _mistyped(entries: Sequence[StoredEntry]) -> int:
+    """The first entry with a column of another type, which SQLite allows."""
+    for entry in entries:
+        try:
+            msgspec.convert(msgspec.structs.asdict(entry), StoredEntry)
+        except msgspec.ValidationError:
+            return entry.seq
+    return entries[0].seq
+
+
 class _Walk:
     """One pass over all leaves: the tree they give, and what is checked of each."""
 
@@ -200,8 +210,8 @@ class _Walk:
                     raise refusals.truncated(last, self.tree.size, self.source.place)
                 try:
                     self._take(entries)
-                except TypeError as error:  # SQLite takes any type in any column
-                    raise refusals.malformed(f"a column has another type: {error}", self._at(entries[0].seq)) from None
+                except TypeError:
+                    raise refusals.malformed("a column is of another type", self._at(_mistyped(entries))) from None
                 if self.watch is not None:
                     self.watch(self.tree.size, last)
             self.roots[size] = self.tree.root()

@@ -1,0 +1,230 @@
+"""Recomputing a log: what holds is told, and what does not is refused by its name, with the place where it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stead.ledger.source import LogSource
+from stead.ledger.verify import Kept, Verification, verify
+from stead.model.errors import SteadError
+from stead.model.record import StoredEntry
+from stead.tlog.strict import encode64
+from tests.ledger.kit import tree_hash
+from tests.ledger.listed import Listed, blob_ref, changed, entry, key, leaf, log, rotated
+
+SALT = b"s" * 16
+
+
+def refused(source: LogSource, code: str, **options: Any) -> str:
+    """The words of the refusal, which must have this name and say where, and what to do."""
+    with pytest.raises(SteadError) as raised:
+        verify(source, **options)
+    problem = raised.value.problem
+    assert problem.code == code and problem.where and problem.fix
+    return str(problem)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 600])
+def test_a_sound_log_is_recomputed_whole(size: int) -> None:
+    source = log(size)
+    found = verify(source, deep=True)
+    root = encode64(tree_hash([one.leaf for one in source.entries]))
+    assert (found.origin, found.size, found.root) == ("host1/ledger", size, root)
+    assert found.signed_by == (key(1).verifier.text,) and not found.pinned and found.tiles == 0
+
+
+def test_what_the_store_keeps_of_the_tree_is_compared_too() -> None:
+    entries = [entry(seq) for seq in range(1, 601)]
+    assert verify(Listed(entries, tiles_of=entries)).tiles == 2
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    verify(log(600), watch=lambda at, of: told.append((at, of)))
+    assert told[-1] == (600, 600) and len(told) > 3
+
+
+@pytest.mark.parametrize("seq", [1, 255, 256, 257, 600])
+def test_a_changed_leaf_is_named_by_its_number_where_tiles_are_shown(seq: int) -> None:
+    entries = [entry(number) for number in range(1, 601)]
+    source = Listed(entries, tiles_of=list(entries))
+    source.entries[seq - 1] = entry(seq, actor={"id": "mallory", "kind": "user"})
+    said = refused(source, "ledger.altered")
+    assert f"entry {seq})" in said if seq <= 512 else "entries 513 to 600" in said
+
+
+def test_a_changed_leaf_behind_a_socket_is_noticed_by_the_root() -> None:
+    source = log(600)
+    source.entries[300] = entry(301, host="other")
+    assert "entries 1 to 600" in refused(source, "ledger.altered")
+
+
+@pytest.mark.parametrize(
+    ("columns", "deep", "name"),
+    [
+        ({"id": "e9999"}, False, "id"),
+        ({"type": "test.other"}, False, "type"),
+        ({"subject": "another"}, True, "subject"),
+        ({"ts_ms": 5}, True, "time"),
+    ],
+)
+def test_a_column_that_says_something_else_than_its_leaf(columns: dict[str, Any], deep: bool, name: str) -> None:
+    source = log(9)
+    source.entries[4] = changed(source.entries[4], **columns)
+    said = refused(source, "ledger.altered", deep=deep)
+    assert f"the column with its {name}" in said and "entry 5)" in said
+
+
+@pytest.mark.parametrize("column", ["id", "type", "leaf"])
+def test_a_column_of_another_type_is_refused_and_not_a_crash(column: str) -> None:
+    source = log(9)
+    source.entries[4] = changed(source.entries[4], **{column: 7})
+    refused(source, "ledger.altered", deep=True)
+
+
+def test_an_entry_that_was_taken_out_or_put_in() -> None:
+    source = log(9)
+    del source.entries[3]
+    assert "entry 4 is missing: number 5" in refused(source, "ledger.altered")
+    source = log(9)
+    source.entries.append(entry(10))
+    assert "entry 10" in refused(source, "ledger.altered")
+
+
+def test_entries_missing_at_the_end() -> None:
+    source = log(300)
+    del source.entries[280:]
+    said = refused(source, "ledger.truncated")
+    assert "300 entries" in said and "280" in said
+
+
+def test_a_log_that_grows_while_it_is_read_is_sound() -> None:
+    source = log(20)
+    old = source.note
+    source.entries.append(entry(21))
+    heads = iter([old, source.signed(21)])
+    head = source.head
+    source.head = lambda: changed(head(), checkpoint=next(heads))  # type: ignore[method-assign, type-var]
+    assert verify(source).size == 20
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[", leaf(5)[:-1], leaf(5).replace(b'"v":1', b'"v":1.5')])
+def test_a_leaf_that_is_none(data: bytes) -> None:
+    whole = log(9)
+    whole.entries[4] = changed(whole.entries[4], leaf=data)
+    source = Listed(whole.entries)
+    assert "entry 5)" in refused(source, "ledger.altered", deep=True)
+
+
+# keys
+
+
+def test_another_key_than_the_logs_own_is_no_signature() -> None:
+    refused(log(5, keys=(key(1),), signers=(key(2),)), "ledger.unsigned")
+    source = log(5)
+    source.note = source.note[:-10] + b"AAAAAAAA\n\n"
+    refused(source, "ledger.unsigned")
+    refused(log(5, keys=(key(1),)), "ledger.unsigned", pins=[key(2).verifier])
+
+
+def test_a_pinned_key_is_said_to_be_one() -> None:
+    assert verify(log(5), pins=[key(1).verifier]).pinned
+
+
+def rotation(sign: Callable[[], StoredEntry], **more: Any) -> Listed:
+    entries = [entry(seq) for seq in range(1, 12)]
+    entries[5] = sign()
+    return Listed(entries, (key(2), key(1)), **more)
+
+
+def test_a_changed_key_is_followed_from_the_old_one() -> None:
+    source = rotation(lambda: rotated(6, key(1), key(2)))
+    found = verify(source, pins=[key(1).verifier], deep=True)
+    assert found.rotations == 1 and found.signed_by == (key(2).verifier.text,)
+    assert verify(source).rotations == 1
+    both = rotation(lambda: rotated(6, key(1), key(2)), signers=(key(2), key(1)))
+    assert len(verify(both).signed_by) == 2
+
+
+def test_a_key_that_the_old_one_did_not_sign_for_is_not_believed() -> None:
+    source = rotation(lambda: rotated(6, key(1), key(2), signers=(key(3), key(2))))
+    assert "not signed by both keys" in refused(source, "ledger.altered")
+    refused(rotation(lambda: rotated(6, key(3), key(2))), "ledger.unsigned", pins=[key(1).verifier])
+    refused(rotation(lambda: entry(6)), "ledger.unsigned")
+    refused(rotation(lambda: entry(6, type="key.rotated")), "ledger.altered")
+
+
+def test_a_new_key_does_not_vouch_for_an_older_one() -> None:
+    source = rotation(lambda: rotated(6, key(1), key(2)), signers=(key(1),))
+    refused(source, "ledger.unsigned", pins=[key(2).verifier])
+
+
+# checkpoints that were kept
+
+
+def test_a_log_continues_what_was_kept_of_it() -> None:
+    source = log(600)
+    kept = [source.checkpoint(size) for size in (1, 255, 256, 600)]
+    source.cosigned = source.signed(300)
+    found = verify(source, kept=kept, beside=[source.checkpoint(17, "beside")])
+    assert [one.size for one in found.continues] == [1, 255, 256, 600]
+    assert [(one.place, one.size) for one in found.beside] == [("beside", 17), ("what its witnesses cosigned", 300)]
+
+
+def test_a_later_checkpoint_shows_that_an_older_state_was_put_back() -> None:
+    said = refused(log(300), "ledger.rolled-back", kept=[log(301).checkpoint(301)])
+    assert "kept.note was signed for 301 entries" in said and "only 300" in said
+    short = log(300)
+    short.cosigned = log(400).note
+    refused(short, "ledger.rolled-back")
+    refused(log(300), "ledger.rolled-back", beside=[log(301).checkpoint(301)])
+
+
+@pytest.mark.parametrize(("size", "code"), [(300, "ledger.forked"), (299, "ledger.rewritten"), (2, "ledger.rewritten")])
+def test_another_history_with_the_logs_own_key(size: int, code: str) -> None:
+    before = log(300)
+    entries = list(before.entries)
+    entries[1] = entry(2, host="another")
+    after = Listed(entries)
+    verify(after)
+    assert f"{size} entries" in refused(after, code, kept=[before.checkpoint(size)])
+
+
+def test_a_checkpoint_that_the_log_did_not_sign_says_nothing_against_it() -> None:
+    other = log(9, keys=(key(2),))
+    said = refused(log(5), "ledger.unsigned", kept=[other.checkpoint(9, "rumour.note")])
+    assert "rumour.note" in said
+    refused(log(5), "ledger.unsigned", kept=[Kept("rubbish", b"rubbish")])
+
+
+def test_a_checkpoint_of_another_log_is_named_or_passed_over() -> None:
+    theirs = log(9, keys=(key(1, "host2/ledger"),)).checkpoint(9)
+    with pytest.raises(SteadError) as raised:
+        verify(log(5), kept=[theirs])
+    assert raised.value.problem.code == "ledger.other-log" and raised.value.problem.exit_code == 2
+    assert verify(log(5), beside=[theirs, Kept("rubbish", b"rubbish")]).beside == ()
+
+
+def test_a_checkpoint_by_an_old_key_counts_where_the_chain_leads_to_it() -> None:
+    entries = [entry(seq) for seq in range(1, 6)]
+    early = Listed(entries).checkpoint(5)
+    late = Listed([*entries, rotated(6, key(1), key(2))], (key(2), key(1)))
+    assert verify(late, kept=[early]).continues[0].size == 5
+
+
+# blobs
+
+
+def test_blobs_are_what_their_leaves_have_the_hash_of() -> None:
+    entries = [entry(seq, blob=blob_ref(SALT, b"%d" % seq)) if seq % 2 else entry(seq) for seq in range(1, 31)]
+    blobs = {seq: (SALT, b"%d" % seq) for seq in range(1, 31, 2)}
+    found: Verification = verify(Listed(entries, blobs=blobs), deep=True)
+    assert (found.blobs, found.erased) == (15, 0)
+    erased = dict(list(blobs.items())[:-4])
+    assert verify(Listed(entries, blobs=erased), deep=True).erased == 4
+    assert "entry 7)" in refused(Listed(entries, blobs={**blobs, 7: (SALT, b"8")}), "ledger.altered", deep=True)
+    assert "entry 7)" in refused(Listed(entries, blobs={**blobs, 7: (b"t" * 16, b"7")}), "ledger.altered", deep=True)
+    assert "entry 8)" in refused(Listed(entries, blobs={**blobs, 8: (SALT, b"8")}), "ledger.altered", deep=True)
