@@ -310,11 +310,11 @@ def texts(node: ast.expr) -> set[str]:
 def entry_types() -> dict[str, str]:
     """Type of each ledger entry → when it is written, from the functions that build them."""
     found = {}
-    trees = [ast.parse((SOURCE / "flow" / name).read_text(encoding="utf-8")) for name in ("record.py", "receipt.py")]
-    for function in (node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)):
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
-            if getattr(call.func, "id", "") in ("entry", "_finding"):
-                for text in texts(call.args[0]):
+    places = {"entry": 0, "_finding": 0, "order": 0, "Entry": 1}  # where a call names the type
+    for path in (SOURCE / name for name in ("flow/record.py", "flow/receipt.py", "ledger/orders.py", "ledger/opening.py")):
+        for function in (node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)):
+            for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+                for text in texts(call.args[places[name]]) if (name := getattr(call.func, "id", "")) in places else ():
                     found[re.sub(r"<.*>", "<state>", text)] = (ast.get_docstring(function) or "").partition("\n")[0]
     return found
 

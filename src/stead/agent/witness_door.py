@@ -79,4 +79,4 @@ class WitnessDoor:
         if len(newest) == A_DAY and stamp.now.unix_ms - newest[-1].ts_ms < DAY_MS:
             return
         self._log.warning("refused to cosign", log=origin, reason=refused.reason, size=refused.offered.size, held=held)
-        await self._store.commit([record.entry(REFUSED, stamp, refused.body, subject=origin, bulk=refused.notes)])
+        await self._store.commit([record.witness_refused(origin, refused.body, refused.notes, stamp)])

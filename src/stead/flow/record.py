@@ -249,3 +249,8 @@ def snapshots_taken(snapshots: Sequence[MetricsSnapshot], start_ms: int, end_ms:
         digest.update(hashlib.sha256(msgspec.json.encode(one, order="sorted")).digest())
     body = {"count": len(ordered), "end_ms": end_ms, "hash": "sha256:" + digest.hexdigest(), "start_ms": start_ms}
     return entry("snapshots.taken", stamp, body, subject="snapshots")
+
+
+def witness_refused(origin: str, body: dict[str, Any], notes: dict[str, str], stamp: Stamp) -> Entry:
+    """Another host's log asked to be cosigned with what does not go on from what this host cosigned before."""
+    return entry("witness.refused", stamp, body, subject=origin, bulk=notes)

@@ -46,7 +46,7 @@ def adopt_leaves(db: Connection, tree: TileTree, path: Path) -> None:
 
 
 def renewed(origin: str, former: Iterable[str], host_name: str, now_ms: int, renewal: Renewal) -> Entry:
-    """What a new log says when others were here before it: an entry `ledger.renewed` with their names."""
+    """A new log began after others: their names, their last checkpoints that are known, and why."""
     body = {"about": origin, "former": sorted(former), **renewal.body}
     return Entry(uuid7(now_ms, os.urandom(10)), "ledger.renewed", host_name, now_ms, renewal.by, body, subject=origin)
 
