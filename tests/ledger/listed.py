@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from stead.ledger.bundle import policy_of
 from stead.ledger.keys import rotation_text
 from stead.ledger.leaf import iso
 from stead.ledger.verify import Kept
@@ -18,6 +19,7 @@ from stead.tlog.checkpoint import Checkpoint
 from stead.tlog.keys import ED25519, SigningKey, new_signing_key
 from stead.tlog.merkle import leaf_hash
 from stead.tlog.note import format_note, sign_note
+from stead.tlog.policy import format_policy
 from stead.tlog.strict import encode64
 from tests.ledger.kit import tree_hash
 
@@ -102,7 +104,7 @@ class Listed:
             tuple(one.verifier.text for one in self.keys),
             len(self.entries),
             self.keys[0].name,
-            b"quorum none\n",
+            format_policy(policy_of([one.verifier for one in self.keys])),
             cosigned=self.cosigned,
         )
 
