@@ -213,7 +213,7 @@ async def test_with_require_nothing_is_recorded_before_a_witness_answered(world:
     box.reopened()
     await box.vouching.witnesses.begin()
     assert box.code == "ledger.unwitnessed"
-    with pytest.raises(SteadError, match="no witness has answered since the start"):
+    with pytest.raises(SteadError, match="no witness has cosigned since the start"):
         await box.grow(1)
     task = asyncio.create_task(box.vouching.witnesses.run())
     network.away.clear()

@@ -23,7 +23,8 @@ from stead.model.policy import Actor
 from stead.testing import FakeClock
 from stead.tlog.checkpoint import parse_checkpoint
 from stead.tlog.note import parse_note
-from tests.flow.kit import ANN, NOW, approval, counter
+from tests.flow.bench import Bench, Killed
+from tests.flow.kit import ANN, NOW, Dial, approval, counter, dial_step
 from tests.ledger.test_store import finding, some_run
 from tests.ledger.witnessing import LOG, WITNESS, Log
 
@@ -182,3 +183,22 @@ async def test_what_can_not_be_renewed_is_refused(state: Path, tmp_path_factory:
     with pytest.raises(SteadError, match="no ledger to renew"):
         renewed(tmp_path_factory.mktemp("empty"))
     assert not (state / "renewing").exists()
+
+
+async def test_what_a_lease_held_is_still_put_back(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    run = await bench.verdict(await bench.hands.run(await bench.given(dial_step(lease_s=60.0))), "helped")
+    cut_off = await bench.given(dial_step("b", before=2, lease_s=60.0), id="run-2")
+    bench.crash_at = "act.dial.forward.after_write"
+    with pytest.raises(Killed):
+        await bench.hands.run(cut_off)
+    bench.ledger.close()
+    assert renewed(tmp_path).carried["runs"] == 2
+    bench.open()
+    assert bench.ledger.live_runs() and bench.dials.dials["a"] == Dial(9, "red") and bench.dials.dials["b"] == Dial(9)
+    await bench.hands.recover(bench.ledger.live_runs())
+    for left in bench.ledger.live_runs():
+        await bench.hands.undo(left, "lease")
+    assert (bench.dials.dials["a"], bench.dials.dials["b"]) == (Dial(1, "red"), Dial(2)) and not bench.ledger.live_runs()
+    assert (bench.types()[0], bench.types()[-1], run.state) == ("ledger.renewed", "receipt.issued", "held")
+    bench.ledger.close()

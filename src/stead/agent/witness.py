@@ -36,6 +36,7 @@ BEST: Final = ""  # under this name: the newest checkpoint with the policy's quo
 ROUNDS: Final = 2  # a witness that holds another size than we thought says which, and is asked again
 SPARE_S: Final = 3.0  # beyond the child's own limit
 START_S: Final = 3.0
+SILENT_S: Final = 60.0  # between two tries while a witness is silent: it may know better
 WAITING_S: Final = 15.0  # between two tries when nothing may be recorded before a witness answered
 JITTER: Final = 0.1  # of the interval, either way
 OUTPUT_MAX: Final = 1 << 22
@@ -75,18 +76,19 @@ class Witnesses:
         if not self.asked or self._store.stopped is not None:
             return
         await self._safely(min(START_S, self.config.witness_timeout_s))
-        if self.config.require_witness_at_start and self._store.stopped is None and not self._heard_any():
+        if self.config.require_witness_at_start and self._store.stopped is None and not self._any("cosigned"):
             self._store.stop(_unwitnessed(self._words()))
 
     async def run(self) -> None:
         """Hand in what moved, every interval, until cancelled."""
         while self.asked:
             waits = self._store.stopped is not None and self._store.stopped.problem.code == "ledger.unwitnessed"
-            interval_s = min(self.config.witness_interval_s, WAITING_S) if waits else self.config.witness_interval_s
+            soon_s = WAITING_S if waits else SILENT_S if self._silent() else float("inf")
+            interval_s = min(self.config.witness_interval_s, soon_s)
             await asyncio.sleep(interval_s * (1 + JITTER * (os.urandom(1)[0] / 127.5 - 1)))  # a fleet does not ask all at once
             if waits or self._due():
                 await self._safely(self.config.witness_timeout_s)
-            if waits and self._heard_any():
+            if waits and self._any("cosigned"):
                 self._store.go_on()
 
     async def submit(self) -> WitnessList:
@@ -95,7 +97,7 @@ class Witnesses:
             fix = "name a tlog-policy file with witnesses and their addresses in ledger.policy"
             raise SteadError("this ledger has no witnesses", "ledger.policy", fix, code="witness.none")
         await self._submit(self.config.witness_timeout_s)
-        if not self._heard_any():
+        if not self._any("cosigned", "refused", *witness.STOPS):
             fix = "see that their addresses in the policy are right, and that they run"
             raise SteadError(
                 f"no witness answered: {self._words()}", "ledger.policy", fix, code="witness.silent", exit_code=EXIT_UNREACHABLE
@@ -131,15 +133,20 @@ class Witnesses:
     def _words(self) -> str:
         return "; ".join(f"{view.name}: {view.detail}" for view in map(self._view, self.asked))
 
-    def _heard_any(self) -> bool:
-        return any(one.heard.verdict not in ("unknown", "stale") for one in self._answers.values())
+    def _any(self, *verdicts: str) -> bool:
+        return any(one.heard.verdict in verdicts for one in self._answers.values())
+
+    def _silent(self) -> bool:
+        """Is there a witness that has not answered, or not the last time?"""
+        return any(one.key.text not in self._answers for one in self.asked) or self._any("unknown", "stale")
 
     # -- the conversation -------------------------------------------------------------------------------------------
 
     def _due(self) -> bool:
-        """Has the checkpoint moved since all of them cosigned it?"""
-        sizes = [self._store.kept_checkpoint(ROLE, one.key.text) for one in self.asked]
-        return self._store.stopped is None and any(kept is None or kept[0] < self._store.size for kept in sizes)
+        """Has the checkpoint moved since all of them cosigned it, or does one owe an answer?"""
+        if self._store.stopped is not None:
+            return False
+        return self._silent() or any(self._known(one) < self._store.size for one in self.asked)
 
     async def _safely(self, timeout_s: float) -> None:
         try:
@@ -267,5 +274,5 @@ def _said(heard: Heard) -> str:
 
 
 def _unwitnessed(why: str) -> SteadError:
-    fix = "it goes on by itself when a witness answers; or set ledger.require_witness_at_start to false"
-    return SteadError(f"no witness has answered since the start ({why})", "ledger.policy", fix, code="ledger.unwitnessed")
+    fix = "it goes on by itself when a witness has; or set ledger.require_witness_at_start to false"
+    return SteadError(f"no witness has cosigned since the start ({why})", "ledger.policy", fix, code="ledger.unwitnessed")
