@@ -27,6 +27,14 @@ def test_a_new_state_begins_as_configured_and_keeps_what_is_written(tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["autonomy.json", "pause"]
 
 
+def test_what_is_done_to_its_files_is_told(tmp_path: Path) -> None:
+    kept, told = file(tmp_path), list[str]()
+    kept.write(Autonomy("act", {"host": 2}, paused=True), told.append)
+    kept.write(Autonomy("act", {"host": 2}), told.append)
+    replaced = 'replace autonomy.json: {"mode":"act","ceilings":{"host":2},"locked":false}'
+    assert told == ["make the pause file", replaced, replaced, "remove the pause file"]
+
+
 def test_anyone_pauses_with_touch_and_the_first_reason_stays(tmp_path: Path) -> None:
     kept = file(tmp_path)
     kept.pause("the database is being moved")

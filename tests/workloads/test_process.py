@@ -42,6 +42,29 @@ async def test_the_count_follows_what_is_wanted_and_is_bounded(supervise: Make) 
         await driver.set_workers("mail", 1)
 
 
+async def test_whoever_wants_a_change_is_told_each_operation_on_the_workers(supervise: Make) -> None:
+    driver = supervise(sleeper(workers=1, max_workers=3))
+    assert await driver.settle("web", 10)
+    (first,) = pids(driver)
+    more, fewer, anew = list[str](), list[str](), list[str]()
+    await driver.set_workers("web", 2, more.append)
+    assert await driver.settle("web", 10)
+    second = pids(driver)[1]
+    assert more == ["workers wanted of web: 1 → 2", f"start worker 1 of web: process {second}"]
+    await driver.set_workers("web", 1, fewer.append)
+    assert await driver.settle("web", 10)
+    assert fewer == ["workers wanted of web: 2 → 1", f"SIGTERM to worker 1 of web: process group {second}"]
+    await driver.restart("web", 2, anew.append)
+    assert await driver.settle("web", 10)
+    assert anew == [
+        "generation of web: 1 → 2",
+        f"SIGTERM to worker 0 of web: process group {first}",
+        f"start worker 0 of web: process {pids(driver)[0]}",
+    ]
+    await driver.set_workers("web", 2)
+    assert await driver.settle("web", 10) and len(more) + len(fewer) + len(anew) == 7, "nobody is told of another's change"
+
+
 async def test_a_rolling_restart_replaces_every_worker_and_keeps_all_but_one(supervise: Make) -> None:
     driver = supervise(sleeper(workers=3))
     assert await driver.settle("web", 10)
