@@ -11,8 +11,7 @@ from stead import __version__
 from stead.agent.explain import at_rest
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
-from stead.ledger.stored import read_witnesses
-from stead.ledger.stored import StoreSource
+from stead.ledger.stored import StoreSource, read_witnesses
 from stead.ledger.why import explain
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
