@@ -110,7 +110,7 @@ def test_a_new_ledger_is_begun_when_a_person_says_so(kept: Path, call: Call) -> 
     asked = call("ledger", "renew", "--reason", "a test")
     assert asked.exit_code == EXIT_USAGE and "--yes" in asked.stderr and not (kept / "ledger.1.db").exists()
     done = call("ledger", "renew", "--reason", "a test", "--yes")
-    assert done.exit_code == EXIT_OK and "begins" in done.stdout and "box/ledger, 2 entries known" in done.stdout
+    assert done.exit_code == EXIT_OK and "box/ledger/2 begins" in done.stdout and "box/ledger, 2 entries known" in done.stdout
     assert "never signs again" in done.stderr and (kept / "ledger.1.db").exists()
     assert "renewed" in call("ledger", "tail").stdout
 

@@ -89,6 +89,11 @@ async def test_a_new_log_says_after_which_one_and_why(state: Path) -> None:
     assert sorted(path.name for path in state.iterdir()) == ["agent.lock", "keys", "ledger.1.db", KEPT, "ledger.db"]
 
 
+async def test_the_new_log_follows_the_old_one_by_name(state: Path) -> None:
+    done = renew(state, "renamed", CLOCK, KeyRing(KeyFiles(state / "keys")), "renamed too", BY)
+    assert done.origin == "host1/ledger/2"
+
+
 async def test_what_still_binds_the_host_is_carried_over(state: Path) -> None:
     old = opened(state)
     runs, findings, holds, approvals = old.live_runs(), old.open_findings(), old.holds(), old.approvals("run-1")

@@ -64,7 +64,7 @@ def renew(state: Path, host_name: str, clock: Clock, keys: KeyRing, reason: str,
     lock = StateLock.take(state)
     try:
         old = _Old(path, standing)
-        origin, note = _begin(state, host_name, clock, keys, Renewal(by, old.said(reason.strip(), standing), old.carry))
+        origin, note = _begin(state, old.host_name or host_name, clock, keys, Renewal(by, old.said(reason.strip(), standing), old.carry))
         kept = _swap(path, state / DRAFT / NAME, generation(old.newest.origin)[1] if old.newest else 1)
         standing.renewed(note)
     except (OSError, sqlite3.Error) as error:
@@ -115,6 +115,11 @@ class _Old:
     def newest(self) -> Checkpoint | None:
         """Its newest checkpoint that is known."""
         return _parsed(self.checkpoints[0]) if self.checkpoints else None
+
+    @property
+    def host_name(self) -> str:
+        """The host in its origin: whatever the host is called by now, the new log follows the old one by name."""
+        return generation(self.newest.origin)[0].removesuffix("/ledger") if self.newest else ""
 
     def said(self, reason: str, standing: Standing) -> dict[str, Any]:
         """What the new log's first entry says of this one."""
