@@ -64,7 +64,9 @@ def renew(state: Path, host_name: str, clock: Clock, keys: KeyRing, reason: str,
     lock = StateLock.take(state)
     try:
         old = _Old(path, standing)
-        origin, note = _begin(state, old.host_name or host_name, clock, keys, Renewal(by, old.said(reason.strip(), standing), old.carry))
+        origin, note = _begin(
+            state, old.host_name or host_name, clock, keys, Renewal(by, old.said(reason.strip(), standing), old.carry)
+        )
         kept = _swap(path, state / DRAFT / NAME, generation(old.newest.origin)[1] if old.newest else 1)
         standing.renewed(note)
     except (OSError, sqlite3.Error) as error:
