@@ -1,7 +1,7 @@
-"""What one `commit` brings, made ready and put into the tables.
+"""What one `commit` brings, put into the tables.
 
-Leaves are encoded before the transaction begins. Changes that wait together are put together, entries by one statement;
-only when something refuses one of them are they put again, each under a savepoint, so that it falls alone.
+Changes that wait together are put together, their entries by one statement; only when something refuses one of them are they
+put again, each under a savepoint, so that it falls alone and takes no number.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from stead.ledger import tables
 from stead.ledger.connect import Connection
 from stead.ledger.leaf import SALT_BYTES, leaf
@@ -21,16 +23,17 @@ from stead.model.find import Finding
 from stead.model.policy import Approval
 from stead.model.record import Entry, StoredEntry
 from stead.tlog.keys import SigningKey
-from stead.tlog.merkle import leaf_hash
+from stead.tlog.merkle import leaf_hashes
 
 REFUSALS: Final = (SteadError, ValueError, TypeError, sqlite3.IntegrityError)
 Row = tuple[Any, ...]
-_NOTHING_MORE: Final = ((), (), (), (), (), (), (), None, None, False)
+_Blob = tuple[str, bytes, bytes]
+_LEAF: Final = 5
 Result = Sequence[StoredEntry] | SteadError
 _INSERT: Final = "INSERT INTO entries (seq, id, type, subject, ts_ms, leaf, blob) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """Everything of one `commit`. `work` is run in the transaction, before the entries are put; SteadError refuses the change."""
 
     entries: Sequence[Entry]
@@ -44,6 +47,7 @@ class Change(NamedTuple):
     work: Callable[[Connection], object] | None = None
     key: SigningKey | None = None  # a new key of the log, which signs from this transaction on
     scrub: bool = False  # something was erased: the write-ahead log is emptied too
+    bare: bool = False  # nothing but entries: nothing else is looked at
 
     @property
     def moves(self) -> bool:
@@ -51,79 +55,69 @@ class Change(NamedTuple):
         return bool(self.runs or self.findings or self.holds or self.drop_holds)
 
 
-class Prepared(NamedTuple):
-    """A change with its entries as rows but for their numbers, the hashes of their leaves, and what lies beside these."""
+class Put(NamedTuple):
+    """What was put: each change's result, the hashes of the new leaves in order, and the changes that are more than entries."""
 
-    change: Change
-    rows: list[Row]
+    results: list[Result]
     hashes: list[bytes]
-    blobs: list[tuple[str, bytes, bytes]]
-    bare: bool  # nothing but entries
+    done: list[Change]
 
 
-def prepare(changes: Sequence[Change], path: Path) -> list[Prepared | SteadError]:
-    """Encode the entries of changes; one that has an entry which can't be a leaf is refused."""
-    salts = _salts(sum([len(change.entries) for change in changes]))
-    return [_prepared(change, salts, path) for change in changes]
+def put_together(db: Connection, changes: Sequence[Change], first: int, now_ms: int) -> Put:
+    """Put changes that nothing refuses, their entries numbered from `first`. A refusal is raised: all must be put anew, apart."""
+    rows: list[Row] = []
+    blobs: list[_Blob] = []
+    salts = _salts(changes)
+    results: list[Result] = [_numbered(change, first + len(rows), salts, rows, blobs) for change in changes]
+    done = [change for change in changes if not change.bare]
+    for change in done:
+        _put_states(db, change, now_ms)
+    return Put(results, _put_entries(db, rows, blobs), done)
 
 
-def _salts(count: int) -> Iterator[bytes]:
-    """So many fresh salts, from one call of the system."""
-    data = os.urandom(SALT_BYTES * count)
+def put_apart(db: Connection, changes: Sequence[Change], first: int, now_ms: int, path: Path) -> Put:
+    """Put changes each by itself: one that is refused falls alone."""
+    put = Put([], [], [])
+    for change in changes:
+        rows: list[Row] = []
+        blobs: list[_Blob] = []
+        db.execute("SAVEPOINT change")
+        try:
+            result = _numbered(change, first + len(put.hashes), _salts([change]), rows, blobs)
+            _put_states(db, change, now_ms)
+            hashes = _put_entries(db, rows, blobs)
+        except REFUSALS as error:
+            db.execute("ROLLBACK TO change")
+            put.results.append(_as_refusal(error, path))
+        else:
+            put.results.append(result)
+            put.hashes.extend(hashes)
+            put.done.append(change)
+        db.execute("RELEASE change")
+    return put
+
+
+def _salts(changes: Sequence[Change]) -> Iterator[bytes]:
+    """A fresh salt for every entry, from one call of the system."""
+    data = os.urandom(SALT_BYTES * sum([len(change.entries) for change in changes]))
     return iter([data[at : at + SALT_BYTES] for at in range(0, len(data), SALT_BYTES)])
 
 
-def _prepared(change: Change, salts: Iterator[bytes], path: Path) -> Prepared | SteadError:
-    rows: list[Row] = []
-    hashes: list[bytes] = []
-    blobs: list[tuple[str, bytes, bytes]] = []
-    try:
-        for entry in change.entries:
-            data, blob = leaf(entry, next(salts))
-            hashes.append(leaf_hash(data))
-            ref = None
-            if blob is not None:
-                ref = blob.ref
-                blobs.append((ref, blob.salt, blob.data))
-            rows.append((entry.id, entry.type, entry.subject, entry.ts_ms, data, ref))
-    except REFUSALS as error:
-        return as_refusal(error, path)
-    return Prepared(change, rows, hashes, blobs, change[1:] == _NOTHING_MORE)
+def _numbered(change: Change, first: int, salts: Iterator[bytes], rows: list[Row], blobs: list[_Blob]) -> Sequence[StoredEntry]:
+    """The entries of a change as readers get them, from number `first` on; adds their rows, and what lies beside them."""
+    stored = []
+    for seq, entry in enumerate(change.entries, first):
+        data, blob = leaf(entry, next(salts))
+        ref = None
+        if blob is not None:
+            ref = blob.ref
+            blobs.append((ref, blob.salt, blob.data))
+        rows.append((seq, entry.id, entry.type, entry.subject, entry.ts_ms, data, ref))
+        stored.append(StoredEntry(seq, entry.id, entry.type, entry.subject, entry.ts_ms, data))
+    return stored
 
 
-def put_together(db: Connection, ready: Sequence[Prepared], first: int, now_ms: int) -> list[Result]:
-    """Put changes that nothing refuses, their entries numbered from `first`. A refusal is raised: all must be put anew, apart."""
-    rows: list[Row] = []
-    results: list[Result] = []
-    for one in ready:
-        if not one.bare:
-            _put_states(db, one.change, now_ms)
-        results.append(_numbered(one, first + len(rows), rows))
-    _put_entries(db, rows, [blob for one in ready for blob in one.blobs])
-    return results
-
-
-def put_apart(db: Connection, ready: Sequence[Prepared], first: int, now_ms: int, path: Path) -> list[Result]:
-    """Put changes each by itself: one that is refused falls alone and takes no number."""
-    results: list[Result] = []
-    for one in ready:
-        db.execute("SAVEPOINT change")
-        try:
-            _put_states(db, one.change, now_ms)
-            rows: list[Row] = []
-            result = _numbered(one, first, rows)
-            _put_entries(db, rows, one.blobs)
-        except REFUSALS as error:
-            db.execute("ROLLBACK TO change")
-            results.append(as_refusal(error, path))
-        else:
-            results.append(result)
-            first += len(rows)
-        db.execute("RELEASE change")
-    return results
-
-
-def as_refusal(error: Exception, path: Path) -> SteadError:
+def _as_refusal(error: Exception, path: Path) -> SteadError:
     """Why a change was refused, for whoever brought it."""
     if isinstance(error, SteadError):
         return error
@@ -150,17 +144,10 @@ def _put_states(db: Connection, change: Change, now_ms: int) -> None:
         tables.put_meta(db, change.meta)
 
 
-def _put_entries(db: Connection, rows: Sequence[Row], blobs: Sequence[tuple[str, bytes, bytes]]) -> None:
+def _put_entries(db: Connection, rows: Sequence[Row], blobs: Sequence[_Blob]) -> list[bytes]:
+    """Append rows and blobs; the hashes of the leaves."""
     if blobs:
         db.executemany("INSERT INTO blobs VALUES (?, ?, ?)", blobs)
     if rows:
         db.executemany(_INSERT, rows)
-
-
-def _numbered(one: Prepared, first: int, rows: list[Row]) -> list[StoredEntry]:
-    """The entries of a change as readers get them, from number `first` on; adds their rows."""
-    entries = []
-    for seq, row in enumerate(one.rows, first):
-        rows.append((seq, *row))
-        entries.append(StoredEntry(seq, *row[:5]))
-    return entries
+    return leaf_hashes([row[_LEAF] for row in rows])

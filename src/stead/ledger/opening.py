@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from stead.ledger import standing, tables
-from stead.ledger.change import Change, Prepared, prepare, put_together
+from stead.ledger.change import Change, put_together
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
 from stead.ledger.keys import KeyRow
@@ -51,11 +51,10 @@ def renewed(origin: str, former: Iterable[str], host_name: str, now_ms: int, ren
     return Entry(uuid7(now_ms, os.urandom(10)), "ledger.renewed", host_name, now_ms, renewal.by, body, subject=origin)
 
 
-def note_former(db: Connection, tree: TileTree, entry: Entry, path: Path) -> None:
+def note_former(db: Connection, tree: TileTree, entry: Entry) -> None:
     """Begin a new log with an entry about those before it."""
-    ready = [one for one in prepare([Change((entry,))], path) if isinstance(one, Prepared)]
-    put_together(db, ready, tree.size + 1, entry.ts_ms)
-    tables.put_tiles(db, tree.append(ready[0].hashes))
+    put = put_together(db, [Change((entry,), bare=True)], tree.size + 1, entry.ts_ms)
+    tables.put_tiles(db, tree.append(put.hashes))
 
 
 def own_checkpoint(db: Connection, tree: TileTree, path: Path) -> tuple[str, bytes]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from stead.ledger import opening, orders, tables
-from stead.ledger.change import REFUSALS, Change, Prepared, Result, prepare, put_apart, put_together
+from stead.ledger.change import REFUSALS, Change, Put, Result, put_apart, put_together
 from stead.ledger.connect import Connect, Connection, connect, secure
 from stead.ledger.errors import needs_reopening
 from stead.ledger.key_files import KeyFiles
@@ -117,7 +117,7 @@ class LedgerStore(LedgerReader):
         rest, and a SteadError from it refuses all of it. It may be called twice; only the last call counts.
         """
         if not (runs or approvals or use_approvals or findings or holds or drop_holds or meta or work):
-            return await self._submit(Change(tuple(entries)))
+            return await self._submit(Change(tuple(entries), bare=True))
         change = Change(
             tuple(entries),
             tuple(runs),
@@ -180,14 +180,15 @@ class LedgerStore(LedgerReader):
         self._queue.put((change, done))
         return done
 
-    def _connect(self, *, after_error: bool = False) -> None:
+    def _connect(self) -> None:
         with self._errors():
             tables.refuse_foreign(self.path)
             db = self._db = self._opener(self.path)
             try:
                 secure(db, self.path)
-                if after_error:  # what the system still holds of a failed sync is written anew before it is believed
-                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                # What the system still holds of a sync that failed, perhaps in a process before, is written anew before it
+                # is believed: a later sync of the same pages would find nothing to do.
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._load(db)
             except BaseException:
                 self._disconnect()
@@ -219,7 +220,7 @@ class LedgerStore(LedgerReader):
             if former:
                 said = opening.renewed(key.name, former, self.host_name, now_ms, self._renewal)
                 self._renewal.carry(db)
-                opening.note_former(db, tree, said, self.path)
+                opening.note_former(db, tree, said)
             note = signed(tree, key.name, (key,))
             opening.put_identity(db, key.name, tree.size, note, KeyRow(key.verifier.text, now_ms, None))
             db.execute("COMMIT")
@@ -275,15 +276,13 @@ class LedgerStore(LedgerReader):
         """All of them in one transaction; what goes wrong is everyone's result, and the `trouble` until a later one succeeds."""
         if self.stopped is not None:
             return [self.stopped] * len(changes)
-        results = prepare(changes, self.path)
-        ready = [one for one in results if isinstance(one, Prepared)]
         try:
             with self._guard, self._errors():
                 if self._db is None:
-                    self._connect(after_error=True)
-                written = iter(self._transact(ready))
+                    self._connect()
+                results = self._transact(changes)
             self.trouble = str(self.stopped or "")
-            return [next(written) if isinstance(one, Prepared) else one for one in results]
+            return results
         except SteadError as error:
             failed = error
             if needs_reopening(error):
@@ -296,34 +295,34 @@ class LedgerStore(LedgerReader):
     def _reopen(self) -> None:
         with self._guard, contextlib.suppress(SteadError):
             self._disconnect()
-            self._connect(after_error=True)
+            self._connect()
 
-    def _transact(self, ready: Sequence[Prepared]) -> list[Result]:
+    def _transact(self, changes: Sequence[Change]) -> list[Result]:
         """All changes in one transaction; one that is refused (an approval, a bad entry) falls alone."""
         try:
-            return self._write(ready, put_together)
+            return self._write(changes, put_together)
         except REFUSALS:
-            return self._write(ready, functools.partial(put_apart, path=self.path))
+            return self._write(changes, functools.partial(put_apart, path=self.path))
 
-    def _write(self, ready: Sequence[Prepared], put: Callable[..., list[Result]]) -> list[Result]:
+    def _write(self, changes: Sequence[Change], put_all: Callable[..., Put]) -> list[Result]:
         db, tree, now_ms = self._need(), self._tree.copy(), self._clock.now().unix_ms
         db.execute("BEGIN IMMEDIATE")
         try:
-            results = put(db, ready, tree.size + 1, now_ms)
-            done = [one for one, result in zip(ready, results, strict=True) if not isinstance(result, SteadError)]
-            made = [one.change.key for one in done if one.change.key is not None]
+            put = put_all(db, changes, tree.size + 1, now_ms)
+            made = [change.key for change in put.done if change.key is not None]
             keys = (*made, *self._ring.signers(now_ms))
-            note = self._grow(db, tree, [found for one in done for found in one.hashes], keys)
+            note = self._grow(db, tree, put.hashes, keys)
             db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
         self._tree, self.checkpoint, self._signed_by = tree, note, tuple(key.public for key in keys)
-        for change in (one.change for one in done if one.change.moves):
-            self._remember(change.runs, change.findings, change.holds, change.drop_holds)
-        self._tidy(db, [one.change for one in done], made, now_ms)
-        return results
+        for change in put.done:
+            if change.moves:
+                self._remember(change.runs, change.findings, change.holds, change.drop_holds)
+        self._tidy(db, put.done, made, now_ms)
+        return put.results
 
     def _grow(self, db: Connection, tree: TileTree, hashes: Sequence[bytes], keys: Sequence[SigningKey]) -> bytes:
         """Append to the tree, and sign it if it grew or who signs has changed. Returns the newest checkpoint."""

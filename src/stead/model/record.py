@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True):
     salt: bytes = b""  # 16 random bytes for what is beside the leaf, where its hash must be known before it is stored
 
 
-class StoredEntry(msgspec.Struct, frozen=True):
+class StoredEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry as the ledger holds it: its position, its exact leaf bytes."""
 
     seq: int
