@@ -26,6 +26,7 @@ from stead.model.observe import ProcessUse, Top
 from stead.model.policy import Actor, Approval, Autonomy, Decision
 from stead.model.workload import Worker, WorkloadStatus
 from stead.wire import decode_request, encode, peer_credentials
+from tests.cli import fake_ledger
 
 T0 = 1_760_000_000_000  # Unix milliseconds: the fake's "now"
 RUN_ID = "0199c7a0-1111-7000-8000-000000000001"
@@ -135,6 +136,8 @@ def answers() -> dict[type[Any], Any]:
         m.SetAutonomy: lambda ask: status(mode=ask.mode or "advise"),
         m.ListEntries: m.EntryList((m.EntryView(1, "e1", "finding.opened", FINDING_ID, T0, "{}"),)),
         m.Subscribe: m.Done(),
+        m.GetWitnesses: m.WitnessList("host1/ledger", 5, None, False, ()),
+        **fake_ledger.answers(fake_ledger.ledger(FINDING_ID, RUN_ID)),
     }
 
 

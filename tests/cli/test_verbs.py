@@ -46,6 +46,12 @@ ASKING = (  # verbs that ask the agent, and what their table must show
     (("holds",), "uid:1000"),
     (("lift", "calm-cpu-hog", "process:4711"), "lifted"),
     (("ledger", "tail"), "finding.opened"),
+    (("ledger", "search", "decision"), "decision.made"),
+    (("ledger", "checkpoint"), "host1/ledger\n5\n"),
+    (("ledger", "key"), "signs every checkpoint"),
+    (("ledger", "key", "--rotate"), "give it to your witnesses"),
+    (("ledger", "verify"), "as signed"),
+    (("ledger", "verify", "--deep"), "1 blob as their leaves say"),
 )
 LOCAL = (("doctor",), ("config", "check"), ("catalog", "validate"))
 
@@ -101,7 +107,7 @@ def test_every_verb_has_help_with_examples_that_name_it() -> None:
 
 
 def test_every_verb_that_asks_has_state_and_output() -> None:
-    without = {"agent", "hub", "completion", "help", "ledger", "catalog", "config"}
+    without = {"agent", "hub", "completion", "help", "ledger", "proof", "catalog", "config"}
     for name in set(VERBS) - without:
         command = stead.get_command(click.Context(stead), name)
         assert command is not None

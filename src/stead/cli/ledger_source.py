@@ -95,7 +95,7 @@ def offline(session: Session) -> Iterator[LedgerSource]:
     path = Path(session.paths.state) / "ledger.db"
     if not path.exists():
         what = f"no agent answers at {session.paths.socket}, and there is no ledger"
-        fix = "start the agent, or name its state with --state"
+        fix = "start one with `stead up` or `stead agent`, or name its state with --state"
         raise SteadError(what, str(path), fix, code="ledger.none", exit_code=EXIT_UNREACHABLE)
     try:
         ledger = open_offline(path)
