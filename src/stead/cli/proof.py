@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
-from stead.cli.leaf_words import leaf_words
+from stead.cli.leaf_words import leaf_words, read_leaf
 from stead.cli.proof_verify import LEAF, POLICY, PROOF, key_name, verify
 from stead.cli.table import pairs, paragraph, printable
 from stead.cli.verb import Session, examples, options
@@ -21,6 +22,7 @@ GROUP = examples(
     ("stead proof 0192f0c1-7b", "prove an entry, run or finding"),
     ("stead proof verify", "check the proofs in this directory, offline"),
 )
+NAME: Final = re.compile(r"[0-9A-Za-z-]{1,64}")  # an id that may name a file
 CHECK = (
     "Anybody can check it offline, with `stead proof verify` or with programs that we did not write: the Go team's x/mod/sumdb,"
     " tlog-scales (Python), @sigstore/verify (JavaScript); docs/ledger.md says how."
@@ -70,7 +72,7 @@ def write(session: Session, thing: str, folder: Path, force: bool) -> None:
     with ledger_of(session) as source:
         bundle = source.bundle(thing)
         place = source.place
-    written = checked(bundle, folder, place)
+    written = checked(bundle, thing, folder, place)
     put_all(bundle, folder, force)
     session.show(written, lambda: _lines(written))
 
@@ -78,8 +80,8 @@ def write(session: Session, thing: str, folder: Path, force: bool) -> None:
 proof.add_command(verify)
 
 
-def checked(bundle: ProofBundle, folder: Path, place: str) -> Written:
-    """What a bundle proves, found out here and not believed. SteadError when it proves nothing."""
+def checked(bundle: ProofBundle, thing: str, folder: Path, place: str) -> Written:
+    """What a bundle proves, found out here and not believed. SteadError when it proves nothing, or something else."""
     from stead.tlog.policy import parse_policy
     from stead.tlog.proof import parse_proof, prove
     from stead.tlog.strict import Malformed
@@ -88,6 +90,9 @@ def checked(bundle: ProofBundle, folder: Path, place: str) -> Written:
         policy = parse_policy(bundle.policy)
         wanted = policy._replace(quorum="none") if bundle.note else policy
         proven = prove(bundle.leaf, parse_proof(bundle.proof), wanted)
+        leaf = read_leaf(bundle.leaf)
+        if leaf is None or leaf.id != bundle.id or not NAME.fullmatch(bundle.id) or thing.encode() not in bundle.leaf:
+            raise Malformed("its leaf is not the one that was asked for")
     except Malformed as error:
         what = f"this proof does not hold: {error}"
         raise SteadError(what, place, "look with `stead ledger verify`", code="proof.unproven") from None
