@@ -21,12 +21,14 @@ from stead.model.errors import SteadError
 from stead.model.ledger_messages import SearchEntries
 from stead.testing import FakeClock
 from stead.tlog.merkle import check_inclusion, leaf_hash
+from stead.tlog.strict import Malformed
 from tests.ledger.kit import note, opened, signed_by, tree_hash
 from tests.ledger.test_tables import first_release
 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from stead.tlog.strict import Malformed
 from tests.ledger.kit import note, opened
 async def main():
     store = opened(Path(sys.argv[1]))
@@ -113,6 +115,21 @@ async def test_what_is_wrong_with_a_ledger_is_not_hidden_from_who_verifies_it(tm
         assert ledger.tile(0, 0) is None
         with pytest.raises(SteadError, match=r"tile 0 of level 0 .* missing"):
             ledger.proof(3)
+
+
+async def test_a_ledger_that_no_agent_would_open_can_still_be_verified(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.commit([note()])
+    store.close()
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    db.execute("INSERT INTO runs VALUES ('r', 'waiting', 0, 0, NULL, 1, NULL, '', x'7b7d', 0)")
+    db.execute("DELETE FROM checkpoints")
+    db.commit()
+    db.close()
+    with open_offline(tmp_path / "ledger.db") as ledger:
+        assert ledger.checkpoint == b"" and len(ledger.leaves(0, 9)) == 1
+        with pytest.raises(Malformed):
+            ledger.vkeys()
 
 
 def test_there_is_nothing_to_read(tmp_path: Path) -> None:

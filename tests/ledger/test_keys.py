@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -248,6 +249,16 @@ async def test_a_rotation_that_fails_leaves_the_key_as_it_was(tmp_path: Path, mo
     assert names(tmp_path) == before and len(store.vkeys()) == 1 and store.size == 0
     monkeypatch.undo()
     await store.rotate_key(ANN)
+    check_log(store)
+    store.close()
+
+
+async def test_of_two_rotations_at_once_one_is_refused(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    results = await asyncio.gather(store.rotate_key(ANN), store.rotate_key(ANN), store.commit([note()]), return_exceptions=True)
+    (refused,) = [result for result in results if isinstance(result, SteadError)]
+    assert refused.problem.code == "key.changed"
+    assert len(store.vkeys()) == 2 and len(list((tmp_path / "keys").glob("*.key"))) == 2 and store.size == 2
     check_log(store)
     store.close()
 

@@ -105,6 +105,25 @@ async def test_an_entry_that_fits_no_leaf_is_refused(store: LedgerStore) -> None
     assert len(store.entries(10)) == 1
 
 
+def deep(levels: int = 5000) -> dict[str, object]:
+    body: dict[str, object] = {}
+    for _ in range(levels):
+        body = {"in": body}
+    return body
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"ts_ms": 10**18}, {"ts_ms": 2**70}, {"ts_ms": "now"}, {"id": None}, {"type": ["t"]}, {"subject": {}}, {"body": deep()}],
+    ids=["year", "number", "words", "id", "type", "subject", "body"],
+)
+async def test_an_odd_entry_falls_alone(store: LedgerStore, odd: dict[str, object]) -> None:
+    jobs = [store.commit([note(str(number))]) for number in range(5)]
+    results = await asyncio.gather(*jobs, store.commit([msgspec.structs.replace(note(), **odd)]), return_exceptions=True)
+    assert isinstance(results[-1], SteadError) and results[-1].problem.code == "ledger.unfit"
+    assert [entries[0].seq for entries in results[:-1]] == [1, 2, 3, 4, 5] and store.trouble == ""
+
+
 async def test_reading_runs(store: LedgerStore) -> None:
     for number, answer in enumerate(["ask", "allow", "deny"]):
         run = msgspec.structs.replace(some_run(f"run-{number}", answer), updated_ms=number)

@@ -25,7 +25,10 @@ from stead.model.record import Entry, StoredEntry
 from stead.tlog.keys import SigningKey
 from stead.tlog.merkle import leaf_hashes
 
-REFUSALS: Final = (SteadError, ValueError, TypeError, sqlite3.IntegrityError)
+REFUSALS: Final = (
+    *(SteadError, ValueError, TypeError, OverflowError, RecursionError),
+    *(sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError),
+)
 Row = tuple[Any, ...]
 _Blob = tuple[str, bytes, bytes]
 _LEAF: Final = 5

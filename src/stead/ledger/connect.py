@@ -3,15 +3,22 @@
 There is one connection, in exclusive locking mode, for readers and writer alike: SQLite before 3.51.3 (3.50.7 and 3.44.6 have
 the fix too) can corrupt a write-ahead log that several connections reset, and no supported distribution ships that fix. With
 `synchronous=FULL` a transaction is on disk when COMMIT returns. What SQLite really does is read back, never assumed.
+
+A write-ahead log that was left behind may hold what a sync that failed did not bring to the disk: the system takes such pages
+for clean, shows them to the next process and lets later syncs succeed without them. So such a log is copied to a new file before
+SQLite may believe it.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from stead.ledger import durable
 from stead.model.errors import SteadError
 
 CACHE_KIB: Final = 512
@@ -53,6 +60,7 @@ Connect = Callable[[Path], Connection]
 
 def connect(path: Path) -> Connection:
     """Open the file on this system, private to its owner. Raises sqlite3.Error or OSError."""
+    renew_log(path)
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_LOCK_WAIT_S)
     try:
         path.chmod(0o600)
@@ -60,6 +68,21 @@ def connect(path: Path) -> Connection:
         db.close()
         raise
     return db
+
+
+def renew_log(path: Path) -> None:
+    """Copy a write-ahead log that was left behind, so that all of it is on disk before it is read. Raises OSError."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        return
+    beside = log.with_name(f"{log.name}.new")
+    with log.open("rb") as old, beside.open("wb") as new:
+        shutil.copyfileobj(old, new)
+        new.flush()
+        os.fsync(new.fileno())
+    beside.chmod(0o600)
+    beside.replace(log)
+    durable.settle([log])
 
 
 def secure(db: Connection, path: Path) -> None:

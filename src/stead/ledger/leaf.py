@@ -55,13 +55,13 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
 def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
     actor = one.actor
     envelope: dict[str, Any] = {
-        "actor": {"id": _text(actor.id), "kind": _text(actor.kind)},
+        "actor": {"id": restrict(actor.id), "kind": restrict(actor.kind)},
         "body": body,
-        "host": _text(one.host),
-        "id": _text(one.id),
-        "prev_cause": _text(one.prev_cause),
+        "host": restrict(one.host),
+        "id": restrict(one.id),
+        "prev_cause": restrict(one.prev_cause),
         "ts": iso(one.ts_ms),
-        "type": _text(one.type),
+        "type": restrict(one.type),
         "v": restrict(one.v),
     }
     if data is not None:

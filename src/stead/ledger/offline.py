@@ -6,6 +6,7 @@ hands over.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 
@@ -65,7 +66,8 @@ class OfflineLedger(LedgerReader):
         db = self._db = read_only(self.path)
         kept = tables.get_checkpoint(db, "own", "")
         self.origin, self.checkpoint = tables.get_meta(db, "origin") or "", kept[1] if kept else b""
-        self._attach(db)
+        with contextlib.suppress(SteadError):  # it is read for its log
+            self._attach(db)
 
 
 def open_offline(path: Path | str) -> OfflineLedger:

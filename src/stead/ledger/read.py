@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stead.ledger.connect import Connection
+from stead.ledger.errors import altered
 from stead.ledger.search import search
 from stead.ledger.tree import COLUMNS, LogReader
 from stead.model.change import Hold, Run
@@ -42,13 +43,19 @@ class LedgerReader(LogReader):
         self._decode_finding = msgspec.json.Decoder(Finding)
 
     def _attach(self, db: Connection) -> None:
-        """Read anew what is kept in memory: after a start, and after an I/O error."""
+        """Read anew what is kept in memory, after a start or an I/O error. SteadError `ledger.altered`: it can't be read."""
         runs = db.execute("SELECT data FROM runs WHERE NOT final ORDER BY updated_ms, rowid").fetchall()
         findings = db.execute("SELECT data FROM findings WHERE cleared_ms IS NULL ORDER BY opened_ms").fetchall()
-        holds = [msgspec.json.decode(row[0], type=Hold) for row in db.execute("SELECT data FROM holds").fetchall()]
-        self._live = {run.id: run for run in (self._decode_run.decode(row[0]) for row in runs)}
-        self._open = {one.id: one for one in (self._decode_finding.decode(row[0]) for row in findings)}
-        self._holds = {(hold.playbook, hold.target): hold for hold in holds}
+        holds = db.execute("SELECT data FROM holds").fetchall()
+        try:
+            live = [self._decode_run.decode(row[0]) for row in runs]
+            opened = [self._decode_finding.decode(row[0]) for row in findings]
+            held = [msgspec.json.decode(row[0], type=Hold) for row in holds]
+        except msgspec.MsgspecError as error:
+            raise altered(f"a run, finding or hold of the ledger can't be read: {error}", self.path) from error
+        self._live = {run.id: run for run in live}
+        self._open = {one.id: one for one in opened}
+        self._holds = {(hold.playbook, hold.target): hold for hold in held}
 
     def _remember(
         self, runs: Iterable[Run], findings: Iterable[Finding], holds: Iterable[Hold], dropped: Iterable[tuple[str, str]]

@@ -186,9 +186,6 @@ class LedgerStore(LedgerReader):
             db = self._db = self._opener(self.path)
             try:
                 secure(db, self.path)
-                # What the system still holds of a sync that failed, perhaps in a process before, is written anew before it
-                # is believed: a later sync of the same pages would find nothing to do.
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._load(db)
             except BaseException:
                 self._disconnect()
@@ -338,7 +335,7 @@ class LedgerStore(LedgerReader):
         """What follows a transaction that is durable. A failure here takes nothing back; the next start makes up for it."""
         if self.after_commit is not None:
             self.after_commit(self.checkpoint)
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, sqlite3.Error, SteadError):
             if made or self._ring.expired(now_ms):
                 self._ring.adopt(tables.get_keys(db), now_ms, made)
             if any(change.scrub for change in done):

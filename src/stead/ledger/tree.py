@@ -59,7 +59,7 @@ class LogReader:
         return self._tree
 
     def vkeys(self) -> tuple[str, ...]:
-        """The log's keys that signed the newest checkpoint, newest first."""
+        """The log's keys that signed the newest checkpoint, newest first. Malformed: checkpoint or keys can't be read."""
         ids = {signature.key_id for signature in parse_note(self.checkpoint).signatures}
         return tuple(row.vkey for row in self._key_rows() if parse_vkey(row.vkey).id in ids)
 
