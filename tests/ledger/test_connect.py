@@ -28,7 +28,6 @@ from tests.ledger.test_tables import first_release
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from stead.tlog.strict import Malformed
 from tests.ledger.kit import note, opened
 async def main():
     store = opened(Path(sys.argv[1]))
