@@ -52,6 +52,19 @@ def hashes(place: Path) -> dict[str, str]:
 # -- the connection
 
 
+def test_a_log_that_was_left_behind_is_written_to_a_new_file_before_it_is_read(tmp_path: Path) -> None:
+    killed(tmp_path)
+    log = tmp_path / "ledger.db-wal"
+    before, left = log.stat().st_ino, log.read_bytes()
+    (tmp_path / "ledger.db-wal.new").write_bytes(b"of a start that was interrupted")
+    db = connect(tmp_path / "ledger.db")
+    assert log.stat().st_ino != before and log.read_bytes() == left and log.stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "ledger.db-wal.new").exists()
+    secure(db, tmp_path / "ledger.db")
+    assert db.execute("SELECT count(*) FROM entries").fetchone()[0] == 300
+    db.close()
+
+
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     os.umask(0o022)
     db = connect(tmp_path / "ledger.db")
