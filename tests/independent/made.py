@@ -19,7 +19,7 @@ from stead.tlog.keys import COSIGNATURE, VerifierKey, new_signing_key, parse_sig
 from stead.tlog.note import parse_note
 from stead.tlog.policy import TrustPolicy, WitnessLine, format_policy
 from stead.tlog.witness import AddCheckpoint, Held, answer, cosignatures, format_request
-from tests.flow.kit import NOW, counter
+from tests.flow.kit import ANN, NOW, counter
 from tests.independent.mutations import Proof
 from tests.independent.programs import Case
 
@@ -102,6 +102,10 @@ class Log:
             hashes = self.store.consistency(*sizes)
             cases.append({"old": notes[0], "checkpoint": notes[1], "hashes": hashes, "policy": policy})
         return cases
+
+    def rotate(self) -> None:
+        """Another key of the log, which is an entry too. Until the overlap ends both sign."""
+        asyncio.run(self.store.rotate_key(ANN))
 
     def export(self, folder: Path) -> None:
         """As `stead ledger export --blobs` writes it."""

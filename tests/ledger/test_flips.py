@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from stead.model.errors import SteadError
 from stead.tlog.policy import parse_policy
 from stead.tlog.proof import parse_proof, prove
 from stead.tlog.strict import Malformed
+from stead.tlog.tiles import unbundle
 from tests.independent.made import Log
 from tests.independent.mutations import Proof
 
@@ -64,11 +66,11 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def told(folder: Path, path: Path, bit: int) -> str:
-    """The name of what verification says with that bit flipped, empty if it says that all is well."""
+    """The name of what verification says with that bit flipped (of every other bit: deeply); empty if all is well."""
     good = path.read_bytes()
     path.write_bytes(flipped(good, bit))
     try:
-        verify_export(folder, deep=True)
+        verify_export(folder, deep=bit % 2 == 0)
     except SteadError as error:
         return error.problem.code
     finally:
@@ -105,6 +107,37 @@ def test_a_leaf_that_is_no_longer_utf8_is_refused_by_name(folder: Path) -> None:
     path = folder / "tile/entries/000"
     at = path.read_bytes().index("α".encode())
     assert {told(folder, path, bit) for bit in range(8 * at, 8 * at + 16)} == {"ledger.altered"}
+
+
+@pytest.fixture(scope="module")
+def rotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with closing(Log(tmp_path_factory.mktemp("rotated"), 20)) as made:
+        made.rotate()
+        made.export(place := tmp_path_factory.mktemp("export"))
+    return place
+
+
+def test_every_bit_of_a_change_of_the_key_is_looked_at(rotated: Path) -> None:
+    assert verify_export(rotated).rotations == 1
+    path = rotated / "tile/entries/000.p/21"
+    leaf = unbundle(path.read_bytes())[-1]
+    last = 8 * path.stat().st_size
+    assert b"key.rotated" in leaf
+    assert not [bit for bit in range(last - 8 * len(leaf), last) if told(rotated, path, bit) != "ledger.altered"]
+
+
+def test_of_two_signatures_one_is_enough(rotated: Path) -> None:
+    """A flipped name or key id makes a signature another's, which C2SP ignores: then the log's other key alone signed."""
+    path = rotated / "checkpoint"
+    good = path.read_bytes()
+    assert len(verify_export(rotated).signed_by) == 2
+    missed = [bit for bit in range(8 * len(good)) if not told(rotated, path, bit)]
+    for bit in missed:
+        path.write_bytes(flipped(good, bit))
+        assert len(verify_export(rotated).signed_by) == 1
+    path.write_bytes(good)
+    ids = 2 * 8 * (len("host1/ledger ") + 6)  # a name, a space, and the six letters of base64 that hold the id
+    assert 0 < len(missed) <= ids
 
 
 @pytest.fixture(scope="module")

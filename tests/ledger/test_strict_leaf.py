@@ -98,6 +98,15 @@ def test_any_bytes_are_judged_without_an_error(data: bytes) -> None:
     raise AssertionError("sixty bytes are no leaf")
 
 
+@pytest.mark.parametrize(
+    "data", [b'{"body":{"about":"\xf3"}}', b'{"body":' + b'{"about":' * 7000 + b"1" + b"}" * 7001, b'{"a":' + b"[" * 60_000]
+)
+def test_neither_bad_utf8_nor_depth_is_an_error_of_another_kind(data: bytes) -> None:
+    assert unfit(data) and about(data) == ""
+    with pytest.raises(ValueError):
+        heads_of((data,))
+
+
 def test_a_leafs_own_words() -> None:
     (head,) = heads_of((leaf(7, blob="sha256:x"),))
     assert (head.id, head.type, head.blob) == ("e0007", "test.noted", "sha256:x")

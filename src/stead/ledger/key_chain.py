@@ -11,7 +11,7 @@ from stead.ledger import refusals
 from stead.ledger.keys import rotation_text
 from stead.model.record import StoredEntry
 from stead.tlog.keys import VerifierKey, parse_vkey, verify
-from stead.tlog.strict import Malformed, decode64
+from stead.tlog.strict import decode64
 
 ROTATED: Final = "key.rotated"
 
@@ -41,7 +41,7 @@ class KeyChain:
             body = msgspec.json.decode(entry.leaf, type=_Leaf).body
             old, new = parse_vkey(body.old), parse_vkey(body.new)
             signatures = decode64(body.old_signature), decode64(body.new_signature)
-        except (msgspec.MsgspecError, Malformed) as error:
+        except (ValueError, RecursionError) as error:  # no such members, not UTF-8, not a key
             raise refusals.altered(f"this change of the log's key can't be read: {error}", where) from None
         text = rotation_text(body.about, body.old, body.new)
         if not (verify(old, text, signatures[0]) and verify(new, text, signatures[1])):

@@ -49,14 +49,17 @@ _sorted: Final = msgspec.json.Encoder(order="sorted")
 def heads_of(leaves: Iterable[bytes]) -> list[LeafHead]:
     """Each leaf's own id, type, time and blob. Raises ValueError when one is no such JSON object."""
     decode = _heads.decode
-    return [decode(leaf) for leaf in leaves]
+    try:
+        return [decode(leaf) for leaf in leaves]
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
 
 
 def about(leaf: bytes) -> str:
     """What the leaf's body says that it is about; empty where it does not say."""
     try:
         return _bodies.decode(leaf).body.about
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # of them msgspec.MsgspecError is only one: not UTF-8, nested too deeply
         return ""
 
 
