@@ -168,7 +168,8 @@ def test_a_kept_checkpoint_is_compared(agent: FakeAgent, call: Call, tmp_path: P
     proof = tmp_path / "x.tlog-proof"
     proof.write_bytes(fake_ledger.proof_of(LOG, LOG.entries[1]).proof)
     found = call("ledger", "verify", "--against", str(kept), "--against", str(proof), "--key", OLD_VKEY)
-    assert found.exit_code == EXIT_OK and "kept.note, 3 entries" in found.stdout and "--against" not in found.stdout
+    assert found.exit_code == EXIT_OK, found.output
+    assert "kept.note, 3 entries" in found.stdout and "--against" not in found.stdout
     report = json.loads(call("ledger", "verify", "--against", str(kept), "--key", VKEY, "-o", "json").stdout)
     assert report["pinned"] and report["continues"] == [{"place": str(kept), "size": 3}] and report["size"] == 5
     longer = Listed([*LOG.entries, entry(6)], (key(2), key(1)))
@@ -179,6 +180,18 @@ def test_a_kept_checkpoint_is_compared(agent: FakeAgent, call: Call, tmp_path: P
         kept.write_bytes(other.signed(size))
         refused = call("ledger", "verify", "--against", str(kept))
         assert refused.exit_code == EXIT_FAILURE and refused.stderr.startswith(f"stead: {name}:")
+
+
+def test_the_readers_own_policy_pins_keys_and_demands_witnesses(agent: FakeAgent, call: Call, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.policy"
+    mine.write_text(f"log {VKEY}\nquorum none\n")
+    assert "(pinned)" in call("ledger", "verify", "--policy", str(mine)).stdout
+    mine.write_text(f"log {VKEY}\nwitness eye {key(8, 'eye').verifier.text}\nquorum eye\n")
+    refused = call("ledger", "verify", "--policy", str(mine))
+    assert refused.exit_code == EXIT_FAILURE and refused.stderr.startswith("stead: unsigned:") and "cosigned" in refused.stderr
+    mine.write_text("nonsense")
+    for path in (mine, tmp_path / "none"):
+        assert call("ledger", "verify", "--policy", str(path)).exit_code == EXIT_USAGE
 
 
 def test_what_is_no_checkpoint_or_no_key_is_a_wrong_call(agent: FakeAgent, call: Call, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stead.ledger.bundle import policy_of
+from stead.ledger.bundle import NO_WITNESS, policy_of
 from stead.ledger.keys import rotation_text
 from stead.ledger.leaf import iso
 from stead.ledger.verify import Kept
@@ -19,7 +19,7 @@ from stead.tlog.checkpoint import Checkpoint
 from stead.tlog.keys import ED25519, SigningKey, new_signing_key
 from stead.tlog.merkle import leaf_hash
 from stead.tlog.note import format_note, sign_note
-from stead.tlog.policy import format_policy
+from stead.tlog.policy import TrustPolicy, format_policy
 from stead.tlog.strict import encode64
 from tests.ledger.kit import tree_hash
 
@@ -81,11 +81,13 @@ class Listed:
         signers: Sequence[SigningKey] | None = None,
         tiles_of: Sequence[StoredEntry] | None = None,
         blobs: dict[int, tuple[bytes, bytes]] | None = None,
+        witnesses: TrustPolicy = NO_WITNESS,
         page: int = 100,
     ) -> None:
         self.entries, self.keys = list(entries), keys
         self.signers = keys[:1] if signers is None else signers
         self.tiles_of, self.kept, self.page = tiles_of, blobs or {}, page
+        self.witnesses = witnesses
         self.note = self.signed(len(self.entries))
         self.cosigned = b""
 
@@ -104,7 +106,7 @@ class Listed:
             tuple(one.verifier.text for one in self.keys),
             len(self.entries),
             self.keys[0].name,
-            format_policy(policy_of([one.verifier for one in self.keys])),
+            format_policy(policy_of([one.verifier for one in self.keys], self.witnesses)),
             cosigned=self.cosigned,
         )
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from stead.ledger import durable
+from stead.ledger.bundle import policy_of
 from stead.ledger.export import export
 from stead.ledger.exported import ExportSource, verify_export
 from stead.model.errors import SteadError
 from stead.tlog.merkle import leaf_hash
 from stead.tlog.tiles import unbundle
 from tests.ledger.listed import Listed, blob_ref, entry, key, log
+from tests.ledger.test_verify import WITNESSES, witnessed
 
 SALT = b"s" * 16
 
@@ -99,6 +101,17 @@ def test_blobs_come_only_when_asked_for_and_for_the_owner_alone(tmp_path: Path) 
     for path in (tmp_path / "blobs").iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_witnesses_cosigned_goes_along(tmp_path: Path) -> None:
+    source = witnessed(300, 200)
+    export(source, tmp_path)
+    assert (tmp_path / "checkpoint.cosigned").read_bytes() == source.cosigned
+    found = verify_export(tmp_path, policy=policy_of([key(1).verifier], WITNESSES))
+    assert [(one.place, one.size) for one in found.beside] == [("what eye cosigned", 200)]
+    (tmp_path / "checkpoint.cosigned").unlink()
+    assert verify_export(tmp_path).beside == ()
+    assert code(lambda: verify_export(tmp_path, policy=policy_of([key(1).verifier], WITNESSES))) == "ledger.unsigned"
 
 
 def test_another_logs_folder_is_left_alone(tmp_path: Path) -> None:

@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 
+from stead.ledger.bundle import policy_of
 from stead.ledger.source import LogSource
 from stead.ledger.verify import Kept, Verification, verify
 from stead.model.errors import SteadError
 from stead.model.record import StoredEntry
+from stead.tlog.cosignature import cosign
+from stead.tlog.keys import COSIGNATURE, SigningKey, new_signing_key
+from stead.tlog.note import Note, format_note, parse_note
+from stead.tlog.policy import TrustPolicy, WitnessLine
 from stead.tlog.strict import encode64
 from tests.ledger.kit import tree_hash
 from tests.ledger.listed import Listed, blob_ref, changed, entry, key, leaf, log, rotated
 
 SALT = b"s" * 16
+WITNESS = new_signing_key("eye/witness", COSIGNATURE, b"w" * 32)
+WITNESSES = TrustPolicy((), (WitnessLine("eye", WITNESS.verifier),), (), "eye")
 
 
 def refused(source: LogSource, code: str, **options: Any) -> str:
@@ -168,18 +175,14 @@ def test_a_new_key_does_not_vouch_for_an_older_one() -> None:
 def test_a_log_continues_what_was_kept_of_it() -> None:
     source = log(600)
     kept = [source.checkpoint(size) for size in (1, 255, 256, 600)]
-    source.cosigned = source.signed(300)
     found = verify(source, kept=kept, beside=[source.checkpoint(17, "beside")])
     assert [one.size for one in found.continues] == [1, 255, 256, 600]
-    assert [(one.place, one.size) for one in found.beside] == [("beside", 17), ("what its witnesses cosigned", 300)]
+    assert [(one.place, one.size) for one in found.beside] == [("beside", 17)]
 
 
 def test_a_later_checkpoint_shows_that_an_older_state_was_put_back() -> None:
     said = refused(log(300), "ledger.rolled-back", kept=[log(301).checkpoint(301)])
     assert "kept.note was signed for 301 entries" in said and "only 300" in said
-    short = log(300)
-    short.cosigned = log(400).note
-    refused(short, "ledger.rolled-back")
     refused(log(300), "ledger.rolled-back", beside=[log(301).checkpoint(301)])
 
 
@@ -213,6 +216,44 @@ def test_a_checkpoint_by_an_old_key_counts_where_the_chain_leads_to_it() -> None
     early = Listed(entries).checkpoint(5)
     late = Listed([*entries, rotated(6, key(1), key(2))], (key(2), key(1)))
     assert verify(late, kept=[early]).continues[0].size == 5
+
+
+# witnesses
+
+
+def witnessed(size: int, cosigned: int, *, signer: SigningKey = WITNESS) -> Listed:
+    """A log whose witness has cosigned the first so many of its entries."""
+    source = log(size, witnesses=WITNESSES)
+    note = parse_note(log(cosigned).signed(cosigned))
+    source.cosigned = format_note(Note(note.text, (*note.signatures, cosign(note.text, signer, 1_700_000_000))))
+    return source
+
+
+def test_what_witnesses_cosigned_is_continued() -> None:
+    found = verify(witnessed(300, 200))
+    assert [(one.place, one.size) for one in found.beside] == [("what eye cosigned", 200)]
+    trusted = policy_of([key(1).verifier], WITNESSES)
+    assert verify(witnessed(300, 200), policy=trusted).pinned
+    assert verify(log(300)).beside == verify(log(300), policy=policy_of([key(1).verifier])).beside == ()
+
+
+def test_a_witness_that_saw_more_shows_that_an_older_state_was_put_back() -> None:
+    assert "what eye cosigned was signed for 301" in refused(witnessed(300, 301), "ledger.rolled-back")
+
+
+def test_cosignatures_that_are_none_are_not_passed_off_as_such() -> None:
+    refused(witnessed(300, 200, signer=new_signing_key("eye/witness", COSIGNATURE, b"x" * 32)), "ledger.unsigned")
+    source = log(300, witnesses=WITNESSES)
+    source.cosigned = source.signed(200)
+    refused(source, "ledger.unsigned")
+
+
+def test_the_readers_own_policy_is_what_counts() -> None:
+    trusted = policy_of([key(1).verifier], WITNESSES)
+    assert "nobody has cosigned" in refused(log(300), "ledger.unsigned", policy=trusted)
+    refused(witnessed(300, 200), "ledger.unsigned", policy=policy_of([key(2).verifier], WITNESSES))
+    other = WITNESSES._replace(witnesses=(WitnessLine("eye", new_signing_key("e", COSIGNATURE, b"y" * 32).verifier),))
+    refused(witnessed(300, 200), "ledger.unsigned", policy=policy_of([key(1).verifier], other))
 
 
 # blobs

@@ -19,6 +19,7 @@ from stead.model.errors import EXIT_USAGE, SteadError
 
 if TYPE_CHECKING:
     from stead.ledger.verify import Kept, Verification, Watch
+    from stead.tlog.policy import TrustPolicy
 
 VERIFY = examples(
     ("stead ledger verify", "root, signature, order, ids"),
@@ -39,10 +40,13 @@ ALONE = (
     "--against", multiple=True, metavar="FILE", help="A checkpoint or proof that was kept elsewhere; may be given again."
 )
 @click.option("--key", "keys", multiple=True, metavar="VKEY", help="Trust only this key, and keys that it signed for.")
+@click.option("--policy", metavar="FILE", help="Your own trust policy: its keys only, and its quorum of witnesses.")
 @click.option("--export", "folder", type=click.Path(file_okay=False, path_type=Path), help="Check an exported folder instead.")
 @click.option("--deep", is_flag=True, help="Also every column, the canonical form of every leaf, and every blob.")
 @options
-def verify(session: Session, against: Sequence[str], keys: Sequence[str], folder: Path | None, deep: bool) -> None:
+def verify(
+    session: Session, against: Sequence[str], keys: Sequence[str], policy: str | None, folder: Path | None, deep: bool
+) -> None:
     """Recompute the whole ledger here, and compare it with what was signed. Exit code 1 and a name if it does not hold."""
     from stead.cli.ledger_source import ledger_of
     from stead.cli.witness import standing
@@ -51,14 +55,15 @@ def verify(session: Session, against: Sequence[str], keys: Sequence[str], folder
     from stead.ledger.verify import verify as recompute
 
     pins, kept = [pinned(text) for text in keys], [_kept(Path(name)) for name in against]
+    trusted = None if policy is None else _policy(Path(policy))
     beside = _own(Path(session.paths.state) / KEPT)
     began_s = time.monotonic()
     with progress(session, "verified") as watch:
         if folder is None:
             with ledger_of(session) as source:
-                found = recompute(source, pins=pins, kept=kept, beside=beside, deep=deep, watch=watch)
+                found = recompute(source, pins=pins, kept=kept, beside=beside, policy=trusted, deep=deep, watch=watch)
         else:
-            found = verify_export(folder, pins=pins, kept=kept, deep=deep, watch=watch)
+            found = verify_export(folder, pins=pins, kept=kept, policy=trusted, deep=deep, watch=watch)
     took_s = time.monotonic() - began_s
     problem = standing(session.paths) if folder is None else None
     if problem is not None:
@@ -86,6 +91,18 @@ def progress(session: Session, done: str) -> Iterator[Watch | None]:
     finally:
         if told_s != began_s:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _policy(path: Path) -> TrustPolicy:
+    from stead.tlog.policy import parse_policy
+    from stead.tlog.strict import Malformed
+
+    try:
+        return parse_policy(path.read_bytes())
+    except (OSError, Malformed) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        fix = "give a tlog-policy file, as `stead proof` writes one"
+        raise SteadError(f"no trust policy can be read from it: {why}", str(path), fix, exit_code=EXIT_USAGE) from None
 
 
 def _own(path: Path) -> list[Kept]:

@@ -27,6 +27,7 @@ from stead.tlog.tiles import LEVEL_MAX, WIDTH, TileTree, bundle, tile_path
 
 CHECKPOINT: Final = "checkpoint"
 POLICY: Final = "policy.tlog-policy"
+COSIGNED: Final = "checkpoint.cosigned"  # the newest that a quorum of witnesses cosigned, if there is one; not part of tlog-tiles
 BLOBS: Final = "blobs"
 BLOB_MODE: Final = 0o600  # command lines, names, error texts: for the owner
 VERIFY: Final = "look with `stead ledger verify` which entry was changed"
@@ -60,10 +61,12 @@ def _export(source: LogSource, folder: Path, blobs: bool, watch: Watch | None) -
     copy.run(before, checkpoint)
     kept = copy.blobs(checkpoint.size) if blobs else 0
     durable.settle(copy.files)
-    last = [folder / POLICY, folder / CHECKPOINT]
-    for path, data in zip(last, (head.policy, head.checkpoint), strict=True):
-        durable.put(path, data)
-        durable.settle([path])
+    last = {POLICY: head.policy, COSIGNED: head.cosigned, CHECKPOINT: head.checkpoint}
+    if not head.cosigned:
+        del last[COSIGNED]
+    for name, data in last.items():
+        durable.put(folder / name, data)
+        durable.settle([folder / name])
     _tidy(folder, before.size if before else 0, checkpoint.size)
     added = checkpoint.size - (before.size if before else 0)
     return Exported(str(folder), checkpoint.origin, checkpoint.size, added, len(copy.files) + len(last), kept)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from stead.ledger import refusals
-from stead.ledger.export import BLOBS, CHECKPOINT, POLICY
+from stead.ledger.export import BLOBS, CHECKPOINT, COSIGNED, POLICY
 from stead.ledger.strict_leaf import about, heads_of
 from stead.ledger.verify import Kept, Verification, Watch, verify
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -34,11 +34,17 @@ MISPLACED: Final = "this file is no part of the export, or not what it was"
 
 
 def verify_export(
-    folder: Path, *, pins: Sequence[VerifierKey] = (), kept: Sequence[Kept] = (), deep: bool = False, watch: Watch | None = None
+    folder: Path,
+    *,
+    pins: Sequence[VerifierKey] = (),
+    kept: Sequence[Kept] = (),
+    policy: TrustPolicy | None = None,
+    deep: bool = False,
+    watch: Watch | None = None,
 ) -> Verification:
     """Recompute an exported log, as `verify` does, and look at every file of the folder. SteadError: what does not hold."""
     source = ExportSource(folder)
-    found = verify(source, pins=pins, kept=kept, deep=deep, watch=watch)
+    found = verify(source, pins=pins, kept=kept, policy=policy, deep=deep, watch=watch)
     for name in source.strays():
         raise refusals.altered(MISPLACED, str(folder / name), "export to a new folder, and compare")
     return found
@@ -69,7 +75,7 @@ class ExportSource:
         except Malformed as error:
             raise refusals.malformed(str(error), str(self.folder / POLICY)) from None
         vkeys = tuple(log.key.text for log in read.logs if log.key.name == checkpoint.origin)
-        return LedgerHead(note, vkeys, checkpoint.size, checkpoint.origin, policy)
+        return LedgerHead(note, vkeys, checkpoint.size, checkpoint.origin, policy, cosigned=self._read(COSIGNED))
 
     def leaves(self, start: int, end: int) -> Sequence[StoredEntry]:
         """Entries of [start, end) as far as they lie in one bundle."""
@@ -96,7 +102,7 @@ class ExportSource:
 
     def strays(self) -> Iterator[str]:
         """Files that are no part of the export: neither what the checkpoint needs nor the beginning of it."""
-        known = {CHECKPOINT, POLICY}
+        known = {CHECKPOINT, COSIGNED, POLICY}
         for path in sorted(one for one in self.folder.rglob("*") if not one.is_dir()):
             name = path.relative_to(self.folder).as_posix()
             if name.startswith("tile/"):

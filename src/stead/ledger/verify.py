@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,12 +22,12 @@ from stead.model.ledger_messages import LEAVES_MAX, LedgerHead
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.keys import VerifierKey, parse_vkey
-from stead.tlog.merkle import HASH_BYTES, leaf_hashes
+from stead.tlog.merkle import HASH_BYTES, Unproven, leaf_hashes
 from stead.tlog.note import Note, parse_note, verified
+from stead.tlog.policy import NONE, LogLine, TrustPolicy, check_checkpoint, parse_policy
 from stead.tlog.strict import Malformed, encode64
 from stead.tlog.tiles import WIDTH, Tile, TileTree
 
-COSIGNED: Final = "what its witnesses cosigned"
 Watch = Callable[[int, int], None]
 """Told of progress: leaves done, leaves in all."""
 
@@ -70,19 +70,22 @@ def verify(
     pins: Sequence[VerifierKey] = (),
     kept: Sequence[Kept] = (),
     beside: Sequence[Kept] = (),
+    policy: TrustPolicy | None = None,
     deep: bool = False,
     watch: Watch | None = None,
 ) -> Verification:
     """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
 
     `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints; of those that only lay
-    `beside` the log, as what its witnesses cosigned does, another log's are passed over. `deep` also checks every
-    column, that each leaf is canonical, and every blob that is still there.
+    `beside` the log another log's are passed over. `policy` is the reader's own: its logs are pinned too, and a quorum of its
+    witnesses must have cosigned a checkpoint that the log continues. `deep` also checks every column, that each leaf is
+    canonical, and every blob that is still there.
     """
     head = source.head()
+    pins = [*pins, *(log.key for log in (policy.logs if policy else ()))]
     known = [*pins, *(key for key in log_keys(head, source.place) if key not in pins)]
     note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
-    beside = [one for one in (*beside, Kept(COSIGNED, head.cosigned)) if _is_of(one, checkpoint.origin)]
+    beside = [*_cosigned(head, policy, known, source.place), *(one for one in beside if _is_of(one, checkpoint.origin))]
     older = [(one, kept_checkpoint(one, checkpoint)) for one in (*kept, *beside)]
     walk = _Walk(source, deep, watch)
     walk.to({*(one.size for _, one in older if one.size < checkpoint.size), checkpoint.size}, checkpoint.size)
@@ -135,6 +138,22 @@ def signed_checkpoint(data: bytes, keys: Sequence[VerifierKey], place: str) -> t
     return note, checkpoint
 
 
+def _cosigned(head: LedgerHead, policy: TrustPolicy | None, keys: Sequence[VerifierKey], place: str) -> list[Kept]:
+    """The newest checkpoint that a quorum of witnesses has cosigned: by the reader's policy, else by the log's own word."""
+    try:
+        trusted = policy or parse_policy(head.policy)
+        if not head.cosigned and (policy is None or policy.quorum == NONE):
+            return []
+        if not head.cosigned:
+            raise Unproven("nobody has cosigned any checkpoint of it")
+        logs = tuple(LogLine(key) for key in dict.fromkeys(keys))
+        accepted = check_checkpoint(parse_note(head.cosigned), trusted._replace(logs=logs))
+    except Malformed as error:
+        raise refusals.unsigned(f"the witnesses' cosignatures are not what the policy asks for: {error}", place) from None
+    names = " and ".join(name for name, _ in accepted.witnesses)
+    return [Kept(f"what {names} cosigned", head.cosigned)] if names else []
+
+
 def _is_of(kept: Kept, origin: str) -> bool:
     try:
         return parse_checkpoint(parse_note(kept.note).text).origin == origin
@@ -174,8 +193,10 @@ def _compare_kept(name: str, kept: Checkpoint, root: bytes | None, newest: Check
 def _nothing_beyond(source: LogSource, size: int) -> None:
     """An entry beyond the checkpoint is one that nobody signed for, unless the log has just grown."""
     beyond = source.leaves(size, size + 1)
-    if beyond and parse_checkpoint(parse_note(source.head().checkpoint).text).size <= size:
-        raise refusals.altered(f"entry {size + 1} is in the ledger, and no checkpoint was ever signed for it", source.place)
+    head = source.head()
+    if (beyond or head.size > size) and parse_checkpoint(parse_note(head.checkpoint).text).size <= size:
+        number = size + 1 if beyond else head.size
+        raise refusals.altered(f"entry {number} is in the ledger, and no checkpoint was ever signed for it", source.place)
 
 
 def _mistyped(entries: Sequence[StoredEntry]) -> int:
