@@ -12,7 +12,10 @@ import pytest
 from stead.ledger import tables
 from stead.ledger.connect import connect
 from stead.model.errors import SteadError
-from tests.ledger.kit import Gate, Watched, check_log, failure, note, opened
+from stead.tlog.checkpoint import Checkpoint
+from stead.tlog.keys import ED25519, new_signing_key
+from stead.tlog.note import format_note, sign_note
+from tests.ledger.kit import Gate, Watched, check_log, failure, note, opened, tree_hash
 
 WIDTH = 256
 
@@ -211,6 +214,7 @@ async def test_rule_5_entries_that_are_missing_at_the_end_are_named(tmp_path: Pa
         "UPDATE tiles SET hashes = zeroblob(8192)",
         "UPDATE tiles SET hashes = x'00'",
         "DELETE FROM tiles",
+        "INSERT INTO entries SELECT -1, 'earlier', type, subject, ts_ms, leaf, blob FROM entries WHERE seq = 300",
         "DELETE FROM checkpoints",
         "UPDATE checkpoints SET note = CAST(replace(CAST(note AS TEXT), 'host1/ledger', 'host2/ledger') AS BLOB)",
         "UPDATE checkpoints SET note = x'00'",
@@ -226,6 +230,24 @@ async def test_rule_5_what_is_not_as_it_was_signed_is_named(tmp_path: Path, hand
     with pytest.raises(SteadError) as caught:
         opened(tmp_path)
     assert caught.value.problem.code == "ledger.altered" and "restore" in caught.value.problem.fix
+
+
+async def test_rule_5_a_key_that_only_stands_in_the_file_signs_for_nothing(tmp_path: Path) -> None:
+    """Who can write ledger.db, but has no key, must not get another history accepted, and then signed by the true key."""
+    await filled(tmp_path, 3)
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    leaves = [row[0] for row in db.execute("SELECT leaf FROM entries ORDER BY seq")]
+    leaves[1] = leaves[1].replace(b'"x"', b'"y"')
+    strange = new_signing_key("host1/ledger", ED25519, b"s" * 32)
+    note = format_note(sign_note(Checkpoint("host1/ledger", 3, tree_hash(leaves)).text, [strange]))
+    db.execute("UPDATE entries SET leaf = ? WHERE seq = 2", (leaves[1],))
+    db.execute("UPDATE checkpoints SET note = ?", (note,))
+    db.execute("INSERT INTO keys VALUES (?, 0, 1)", (strange.verifier.text,))  # one that is said to sign no more
+    db.commit()
+    db.close()
+    with pytest.raises(SteadError, match="not signed by its keys") as caught:
+        opened(tmp_path)
+    assert caught.value.problem.code == "ledger.altered"
 
 
 async def test_rule_5_a_start_reads_the_right_edge_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from stead.ledger.key_files import KeyFiles
-from stead.tlog.keys import ED25519, SEED_BYTES, SigningKey, is_key_name, new_signing_key, parse_vkey
+from stead.tlog.keys import ED25519, SEED_BYTES, SigningKey, VerifierKey, is_key_name, new_signing_key, parse_vkey
 
 OVERLAP_DAYS: Final = 30.0
 _DAY_MS: Final = 86_400_000
@@ -45,20 +45,25 @@ class KeyRing:
         self.files.put(key)
         return key
 
+    def held(self, rows: Sequence[KeyRow], now_ms: int) -> tuple[VerifierKey, ...]:
+        """Those keys of the rows that sign at this time. SteadError: the secret of one is not here, so it is no key of ours."""
+        found = {row.vkey: self._keys.get(row.vkey) or self.files.get(parse_vkey(row.vkey)) for row in rows if row.signs(now_ms)}
+        self._keys |= found
+        return tuple(key.verifier for key in found.values())
+
     def adopt(self, rows: Sequence[KeyRow], now_ms: int, made: Iterable[SigningKey] = ()) -> None:
         """Take the keys of the ledger's rows, newest first, which are durable. SteadError: a secret can't be used.
 
         Secrets that are no longer needed are deleted. OSError: these files can't be put in order; the keys sign all the same.
         """
-        keys = {key.verifier.text: key for key in made} | self._keys
-        verifiers = {row.vkey: parse_vkey(row.vkey) for row in rows}
-        needed = [row.vkey for row in rows if row.signs(now_ms)]
-        found = {vkey: keys.get(vkey) or self.files.get(verifiers[vkey]) for vkey in needed}
+        self._keys |= {key.verifier.text: key for key in made}
+        found = {key.text: self._keys[key.text] for key in self.held(rows, now_ms)}
         self._rows, self._keys = tuple(rows), found
-        for vkey in verifiers:
-            self.files.publish(verifiers[vkey])
-            if vkey not in found:
-                self.files.drop(verifiers[vkey])
+        for row in rows:
+            key = parse_vkey(row.vkey)
+            self.files.publish(key)
+            if row.vkey not in found:
+                self.files.drop(key)
 
     def signers(self, now_ms: int) -> tuple[SigningKey, ...]:
         """The keys that sign at this time, newest first."""

@@ -33,7 +33,7 @@ class OfflineLedger(LedgerReader):
     def size(self) -> int:
         """How many entries there are."""
         with self._guard, self._errors():
-            return tables.count_entries(self._need())
+            return tables.count_entries(self._need(), self.path)
 
     def close(self) -> None:
         """Let go of the file and of the state."""

@@ -11,12 +11,13 @@ from stead.ledger import standing, tables
 from stead.ledger.change import Change, put_together
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
-from stead.ledger.keys import KeyRow
+from stead.ledger.keys import KeyRing, KeyRow
 from stead.ledger.leaf import uuid7
 from stead.ledger.tree import check_edge
 from stead.model.policy import Actor
 from stead.model.record import Entry
 from stead.tlog.merkle import leaf_hashes
+from stead.tlog.strict import Malformed
 from stead.tlog.tiles import WIDTH, TileTree
 
 _STRETCH: Final = 16 * WIDTH
@@ -39,7 +40,7 @@ def lost(path: Path) -> Renewal:
 
 def adopt_leaves(db: Connection, tree: TileTree, path: Path) -> None:
     """Append the leaves that an older version wrote, in their order, to an empty tree. SteadError: one is missing."""
-    size = tables.count_entries(db)
+    size = tables.count_entries(db, path)
     for start in range(0, size, _STRETCH):
         leaves = tables.get_leaves(db, start, min(start + _STRETCH, size), path)
         tables.put_tiles(db, tree.append(leaf_hashes(leaves)))
@@ -57,14 +58,20 @@ def note_former(db: Connection, tree: TileTree, entry: Entry) -> None:
     tables.put_tiles(db, tree.append(put.hashes))
 
 
-def own_checkpoint(db: Connection, tree: TileTree, path: Path) -> tuple[str, bytes]:
-    """Origin and newest checkpoint of a ledger that is there. SteadError unless the tree is what it says."""
+def own_checkpoint(db: Connection, tree: TileTree, ring: KeyRing, now_ms: int, path: Path) -> tuple[str, bytes]:
+    """Origin and newest checkpoint of a ledger that is there. SteadError unless the tree is what it says.
+
+    Only keys whose secret this host holds can have signed it: one that merely stands in a row is anybody's who can write there.
+    """
     origin = tables.get_meta(db, "origin") or ""
     kept = tables.get_checkpoint(db, "own", "")
-    vkeys = [row.vkey for row in tables.get_keys(db)]
     if kept is None:
         raise altered("the ledger's own checkpoint is missing", path)
-    check_edge(tree, origin, kept[1], vkeys, path)
+    try:
+        keys = ring.held(tables.get_keys(db), now_ms)
+    except Malformed as error:
+        raise altered(f"a key of the ledger can't be read: {error}", path) from error
+    check_edge(tree, origin, kept[1], keys, path)
     return origin, kept[1]
 
 

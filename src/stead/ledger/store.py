@@ -199,7 +199,7 @@ class LedgerStore(LedgerReader):
         tables.put_meta(db, [("opened_ms", str(now_ms))])
         if version == tables.VERSION:
             tree = self._restore()
-            origin, note = opening.own_checkpoint(db, tree, self.path)
+            origin, note = opening.own_checkpoint(db, tree, self._ring, now_ms, self.path)
             db.execute("COMMIT")
         else:
             tree, origin, note = self._begin(db, now_ms)

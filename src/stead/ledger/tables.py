@@ -1,8 +1,9 @@
 """The ledger's tables, and the rows that values become. A file of an older version is brought up to date, a newer one refused.
 
-`entries` holds exact leaf bytes, and `tiles` the complete tiles of the Merkle tree over them; nothing in either is ever
-changed. `runs`, `approvals`, `holds` and `findings` are what follows from the entries, kept in the same transaction so that
-they can't differ from them. A tile's key is its index · 8 + its level, so that new tiles come last in their table.
+`entries` holds exact leaf bytes, which `pack.py` moves to `bundles`, and `blobs` what lies beside them, which it moves to
+`bundled_blobs`; `tiles` holds the complete tiles of the Merkle tree over the leaves. What these say never changes. `runs`,
+`approvals`, `holds` and `findings` are what follows from the entries, kept in the same transaction so that they can't differ
+from them. A tile's key is its index · 8 + its level, so that new tiles come last in their table.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _LOG: Final = """
 CREATE TABLE tiles (place INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
 CREATE TABLE checkpoints (role TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, note BLOB NOT NULL,
                           PRIMARY KEY (role, name)) WITHOUT ROWID;
-CREATE TABLE keys (vkey TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID
+CREATE TABLE keys (vkey TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, until_ms INTEGER) WITHOUT ROWID;
+CREATE TABLE bundles (place INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE bundled_blobs (seq INTEGER PRIMARY KEY, salt BLOB NOT NULL, data BLOB NOT NULL)
 """
 SCHEMA: Final = f"""
 CREATE TABLE entries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, subject TEXT NOT NULL,
@@ -55,6 +58,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 {_LOG}
 """
 _FROM: Final = {0: SCHEMA, 1: f"ALTER TABLE runs ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; {_LOG}"}
+_BESIDE: Final = (("blobs", "ref = (SELECT blob"), ("bundled_blobs", "seq = (SELECT seq"))
 _ADVISORY: Final = frozenset(("advised", "refused", "unsupported"))
 
 
@@ -98,9 +102,12 @@ def _place(level: int, index: int) -> int:
     return index << _LEVEL_BITS | level
 
 
-def count_entries(db: Connection) -> int:
-    """How many entries there are, if none is missing: the last one's number."""
-    return int(db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0])
+def count_entries(db: Connection, path: Path) -> int:
+    """The last entry's number: how many there are, if none is missing. SteadError `ledger.altered`: one is before the first."""
+    first, last = db.execute("SELECT (SELECT min(seq) FROM entries), (SELECT max(seq) FROM entries)").fetchone()
+    if first is not None and first < 1:
+        raise altered(f"an entry has the number {first}, and the first one is 1: no checkpoint was ever signed for it", path)
+    return int(last or 0)
 
 
 def get_leaves(db: Connection, start: int, end: int, path: Path) -> list[bytes]:
@@ -194,16 +201,16 @@ def put_meta(db: Connection, meta: Iterable[tuple[str, str]]) -> None:
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
 
 
-def erase_blob(db: Connection, entry_id: str) -> str:
-    """Delete what lies beside an entry's leaf, overwritten with zeros. Returns its ref. SteadError when there is nothing."""
-    row = db.execute("SELECT ref FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)", (entry_id,)).fetchone()
-    if row is None:
-        raise SteadError(
-            "there is nothing to erase: no such entry, or nothing lies beside it any more", f"entry {entry_id}", code="blob.none"
-        )
+def erase_blob(db: Connection, entry_id: str) -> None:
+    """Delete what lies beside an entry's leaf, overwritten with zeros. SteadError when there is nothing."""
     db.execute("PRAGMA secure_delete=ON").fetchall()
-    db.execute("DELETE FROM blobs WHERE ref = ?", (row[0],))
-    return str(row[0])
+    for table, place in _BESIDE:
+        where = f"FROM {table} WHERE {place} FROM entries WHERE id = ?)"  # constants
+        if db.execute(f"SELECT 1 {where}", (entry_id,)).fetchone() is not None:
+            db.execute(f"DELETE {where}", (entry_id,))
+            return
+    what = "there is nothing to erase: no such entry, or nothing lies beside it any more"
+    raise SteadError(what, f"entry {entry_id}", code="blob.none")
 
 
 def _json(value: Any) -> bytes:

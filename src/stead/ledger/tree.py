@@ -19,11 +19,12 @@ from stead.ledger.errors import altered, as_stead_error, truncated
 from stead.ledger.key_files import SEALED, KeyFiles
 from stead.ledger.keys import KeyRow
 from stead.ledger.leaf import Blob
+from stead.ledger.pack import Bundles
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import LogKey
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
-from stead.tlog.keys import SigningKey, parse_vkey
+from stead.tlog.keys import SigningKey, VerifierKey, parse_vkey
 from stead.tlog.merkle import leaf_hashes
 from stead.tlog.note import format_note, parse_note, sign_note, verified
 from stead.tlog.strict import Malformed
@@ -43,6 +44,7 @@ class LogReader:
         self._guard = threading.RLock()
         self._db: Connection | None = None
         self.key_files = KeyFiles(path.parent / "keys")
+        self._bundles = Bundles(path)
         self._tree = TileTree(self._tile)
 
     @property
@@ -80,35 +82,40 @@ class LogReader:
 
     def leaves(self, start: int, end: int) -> Sequence[StoredEntry]:
         """The entries of indexes [start, end) that are there, in order, with their exact leaf bytes."""
-        sql = f"SELECT {COLUMNS} FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
-        return tuple(StoredEntry(*row) for row in self._rows(sql, max(0, start), end))
+        return self._entries("seq > ? AND seq <= ? ORDER BY seq", max(0, start), end)
 
     def blobs(self, start: int, end: int) -> Sequence[tuple[int, Blob]]:
         """What lies beside the leaves of indexes [start, end), as (index, blob), in order; erased ones are not there."""
-        sql = (
-            "SELECT seq - 1, blobs.ref, salt, data FROM entries JOIN blobs ON blobs.ref = entries.blob"
-            " WHERE seq > ? AND seq <= ? ORDER BY seq"
+        span = (max(0, start), end)
+        sql = "SELECT seq, blobs.ref, salt, data FROM entries JOIN blobs ON blobs.ref = entries.blob WHERE seq > ? AND seq <= ?"
+        with self._guard:  # what is packed between the two would be missed or seen twice
+            packed = self._rows("SELECT seq, salt, data FROM bundled_blobs WHERE seq > ? AND seq <= ? ORDER BY seq", *span)
+            rows = self._rows(f"{sql} ORDER BY seq", *span)
+        return (
+            *((seq - 1, self._bundles.blob(seq, salt, data)) for seq, salt, data in packed),
+            *((row[0] - 1, Blob(*row[1:])) for row in rows),
         )
-        return tuple((row[0], Blob(*row[1:])) for row in self._rows(sql, max(0, start), end))
 
     def entry(self, prefix: str) -> StoredEntry | None:
         """One entry by its id or a unique beginning or ending of it. SteadError `entry.ambiguous` when several fit."""
         if not prefix or not all(char.isalnum() or char == "-" for char in prefix):
             return None
-        select = f"SELECT {COLUMNS} FROM entries WHERE"  # noqa: S608
-        found = self._rows(f"{select} id >= ? AND id < ? ORDER BY id LIMIT 2", prefix, prefix + "\U0010ffff")
+        found = self._entries("id >= ? AND id < ? ORDER BY id LIMIT 2", prefix, prefix + "\U0010ffff")
         if not found and len(prefix) >= _ENDING_MIN:
-            found = self._rows(f"{select} id GLOB ? LIMIT 2", f"*{prefix}")
-        if len(found) > 1 and found[0][1] != prefix:
+            found = self._entries("id GLOB ? LIMIT 2", f"*{prefix}")
+        if len(found) > 1 and found[0].id != prefix:
             what = f"several entries begin or end with {prefix}"
             raise SteadError(what, "", "give more of the id", code="entry.ambiguous", exit_code=EXIT_USAGE)
-        return StoredEntry(*found[0]) if found else None
+        return found[0] if found else None
 
     def blob(self, entry_id: str) -> Blob | None:
         """What lies beside an entry's leaf; None when nothing ever did, or it was erased."""
         sql = "SELECT ref, salt, data FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)"
+        if rows := self._rows(sql, entry_id):
+            return Blob(*rows[0])
+        sql = "SELECT seq, salt, data FROM bundled_blobs WHERE seq = (SELECT seq FROM entries WHERE id = ?)"
         rows = self._rows(sql, entry_id)
-        return Blob(*rows[0]) if rows else None
+        return self._bundles.blob(*rows[0]) if rows else None
 
     def tile(self, level: int, index: int) -> bytes | None:
         """The joined hashes of a complete tile; None where there is none yet."""
@@ -139,7 +146,7 @@ class LogReader:
         """The tree from the complete tiles and the last leaves. SteadError `ledger.altered`: something is missing."""
         with self._guard, self._errors():
             db = self._need()
-            size = tables.count_entries(db)
+            size = tables.count_entries(db, self.path)
             tail = tables.get_leaves(db, size - size % WIDTH, size, self.path)
             try:
                 return TileTree.restore(self._tile, size, leaf_hashes(tail))
@@ -161,6 +168,13 @@ class LogReader:
         with self._guard, self._errors():
             return self._need().execute(sql, values).fetchall()
 
+    def _entries(self, where: str, *values: Any) -> tuple[StoredEntry, ...]:
+        """The entries that an SQL condition picks, with their leaves."""
+        with self._guard, self._errors():
+            db = self._need()
+            rows = db.execute(f"SELECT {COLUMNS} FROM entries WHERE {where}", values).fetchall()  # noqa: S608
+            return tuple(self._bundles.entry(db, row) for row in rows)
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -174,12 +188,12 @@ def signed(tree: TileTree, origin: str, keys: Sequence[SigningKey]) -> bytes:
     return format_note(sign_note(Checkpoint(origin, tree.size, tree.root()).text, keys))
 
 
-def check_edge(tree: TileTree, origin: str, note: bytes, vkeys: Sequence[str], path: Path) -> None:
+def check_edge(tree: TileTree, origin: str, note: bytes, keys: Sequence[VerifierKey], path: Path) -> None:
     """SteadError unless the tree is what the ledger signed last: `ledger.truncated`, `ledger.altered`."""
     try:
         parsed = parse_note(note)
         head = parse_checkpoint(parsed.text)
-        good = bool(verified(parsed, [parse_vkey(vkey) for vkey in vkeys])) and head.origin == origin
+        good = bool(verified(parsed, keys)) and head.origin == origin
     except Malformed as error:
         raise altered(f"the ledger's own checkpoint can't be read: {error}", path) from error
     if not good:
