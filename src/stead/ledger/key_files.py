@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
+from stead.ledger import durable
 from stead.model.errors import SteadError
 from stead.tlog.keys import ED25519, SigningKey, VerifierKey, parse_signing_key, parse_vkey
 from stead.tlog.strict import Malformed
@@ -51,9 +52,11 @@ class KeyFiles:
         self._write(key.verifier, _PLAIN if sealed is None else SEALED, text if sealed is None else sealed)
 
     def publish(self, key: VerifierKey) -> None:
-        """Write the public half: from now on the secret belongs to a log."""
-        if not self._path(key, _PUBLIC).exists():
-            self._write(key, _PUBLIC, f"{key.text}\n".encode())
+        """Write the public half, whole or not at all: from now on the secret belongs to a log."""
+        path, text = self._path(key, _PUBLIC), f"{key.text}\n".encode()
+        if not path.exists() or path.read_bytes() != text:
+            durable.put(path, text, 0o600)
+            durable.settle([path])
 
     def get(self, key: VerifierKey) -> SigningKey:
         """Read a key's secret. SteadError: missing, readable by others, another key's, damaged, sealed to another machine."""

@@ -150,7 +150,9 @@ class LedgerStore(LedgerReader):
         try:
             await self._submit(orders.rotation(old, new, place, until_ms, order, now_ms))
         except SteadError:
-            self._ring.discard(new)
+            with self._guard:
+                if self._db is not None:  # else nobody knows yet what is durable: the next opening looks, and cleans up
+                    self._ring.discard(new)
             raise
         return new.verifier
 
@@ -220,11 +222,11 @@ class LedgerStore(LedgerReader):
                 opening.note_former(db, tree, said)
             note = signed(tree, key.name, (key,))
             opening.put_identity(db, key.name, tree.size, note, KeyRow(key.verifier.text, now_ms, None))
-            db.execute("COMMIT")
         except (sqlite3.Error, SteadError):
             with contextlib.suppress(OSError):
                 self._ring.discard(key)
             raise
+        db.execute("COMMIT")  # it may be durable although it fails: then the next opening needs the key, else it cleans it away
         return tree, key.name, note
 
     def _disconnect(self) -> None:
