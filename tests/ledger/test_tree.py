@@ -202,7 +202,7 @@ async def test_search(tmp_path: Path, query: SearchEntries, found: list[int]) ->
 
 
 async def test_one_answer_looks_at_a_bounded_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stead.ledger.search.STRETCH", 100)
+    monkeypatch.setattr("stead.ledger.search.LEAVES_STRETCH", 100)
     store = opened(tmp_path, clock=FakeClock())
     await store.commit([note("rare" if number in (10, 260) else "x") for number in range(300)])
     before, found, pages = 0, list[int](), 0

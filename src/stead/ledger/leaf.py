@@ -49,7 +49,7 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
         encoded = _leaf_bytes(one, {"about": one.subject, "oversize_bytes": len(encoded)}, salt, data)
     if len(encoded) > LEAF_MAX_BYTES:
         raise ValueError(f"an entry of type {one.type} does not fit a leaf even without its body")
-    return encoded, None if data is None else Blob(_ref(salt, data), salt, data)
+    return encoded, None if data is None else blob_of(salt, data)
 
 
 def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes:
@@ -67,6 +67,11 @@ def _leaf_bytes(one: Entry, body: Any, salt: bytes, data: bytes | None) -> bytes
     if data is not None:
         envelope["blob"] = _ref(salt, data)
     return _dump(envelope)
+
+
+def blob_of(salt: bytes, data: bytes) -> Blob:
+    """A blob with the name that its leaf has for it."""
+    return Blob(_ref(salt, data), salt, data)
 
 
 def _ref(salt: bytes, data: bytes) -> str:

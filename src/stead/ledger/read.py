@@ -15,7 +15,7 @@ import msgspec
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
 from stead.ledger.search import search
-from stead.ledger.tree import COLUMNS, LogReader
+from stead.ledger.tree import LogReader
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding
@@ -44,6 +44,7 @@ class LedgerReader(LogReader):
 
     def _attach(self, db: Connection) -> None:
         """Read anew what is kept in memory, after a start or an I/O error. SteadError `ledger.altered`: it can't be read."""
+        self._bundles.forget()
         runs = db.execute("SELECT data FROM runs WHERE NOT final ORDER BY updated_ms, rowid").fetchall()
         findings = db.execute("SELECT data FROM findings WHERE cleared_ms IS NULL ORDER BY opened_ms").fetchall()
         holds = db.execute("SELECT data FROM holds").fetchall()
@@ -138,12 +139,11 @@ class LedgerReader(LogReader):
         if types:
             where.append(f"type IN ({', '.join('?' * len(types))})")
             values.extend(types)
-        sql = f"SELECT {COLUMNS} FROM entries WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"  # noqa: S608
-        return tuple(StoredEntry(*row) for row in self._rows(sql, *values, limit))
+        return self._entries(f"{' AND '.join(where)} ORDER BY seq DESC LIMIT ?", *values, limit)
 
     def search(self, query: SearchEntries) -> EntryPage:
         """Entries that meet a query, newest first. One answer looks at a bounded stretch, so that nobody waits long for it."""
-        return search(self._rows, query, self.size)
+        return search(self._entries, self.blobs, query, self.size)
 
     def bulk(self, entry_id: str) -> bytes | None:
         """What is kept beside an entry's leaf, if anything still is."""

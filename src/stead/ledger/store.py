@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from stead.ledger import opening, orders, tables
+from stead.ledger import opening, orders, pack, tables
 from stead.ledger.change import REFUSALS, Change, Put, Result, put_apart, put_together
 from stead.ledger.connect import Connect, Connection, connect, secure
 from stead.ledger.errors import needs_reopening
@@ -161,6 +161,16 @@ class LedgerStore(LedgerReader):
         beside = self.blob(entry_id)
         order = orders.ordered(self.host_name, by, self._clock.now().unix_ms)
         return (await self._submit(orders.erasure(entry_id, beside.ref if beside else "", order)))[0]
+
+    async def tidy(self, keep_days: float = pack.KEEP_DAYS) -> pack.Tidied:
+        """Make old entries smaller, and drop runs and findings that ended so long ago: some of it a call, see `pack.tidy`.
+
+        SteadError: nothing was changed, because it can't be written, or is not what it should be.
+        """
+        before_ms = self._clock.now().unix_ms - round(keep_days * pack.DAY_MS)
+        done: list[pack.Tidied] = []
+        await self.commit((), work=lambda db: done.append(pack.tidy(db, self.path, before_ms)))
+        return done[-1]
 
     def close(self) -> None:
         """Write what waits, end the thread, let go of the file and of the state."""
