@@ -209,6 +209,30 @@ def test_a_file_that_does_not_belong_is_named(tmp_path: Path, name: str) -> None
         verify_export(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["etc", "tile/0/etc", "blobs"])
+def test_a_link_to_a_folder_is_no_part_of_it(tmp_path: Path, name: str) -> None:
+    export(log(300), tmp_path / "log")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "log" / name).symlink_to(tmp_path / "other")
+    with pytest.raises(SteadError, match=f"{name}.*"):
+        verify_export(tmp_path / "log")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "policy.tlog-policy", "tile/0/000", "tile/entries/000", "blobs/" + "0" * 64])
+def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path, name: str) -> None:
+    export(log(300), tmp_path)
+    (tmp_path / "blobs").mkdir()
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 40)
+    assert code(lambda: verify_export(tmp_path)) == "export.unreadable"
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "", "yesterday"])
+def test_a_time_that_is_none_is_refused_and_not_a_crash(tmp_path: Path, at: str) -> None:
+    export(Listed([entry(1, ts=at)]), tmp_path)
+    assert code(lambda: verify_export(tmp_path, deep=True)) == "ledger.altered"
+
+
 def test_a_blob_that_is_not_what_its_name_says(tmp_path: Path) -> None:
     source = Listed([entry(1, blob=blob_ref(SALT, b"x"))], blobs={1: (SALT, b"x")})
     export(source, tmp_path, blobs=True)

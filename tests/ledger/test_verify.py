@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stead.ledger.bundle import policy_of
+from stead.ledger.offline import open_offline
 from stead.ledger.source import LogSource
+from stead.ledger.stored import StoreSource
 from stead.ledger.verify import Kept, Verification, verify
 from stead.model.errors import SteadError
 from stead.model.record import StoredEntry
@@ -17,7 +21,7 @@ from stead.tlog.keys import COSIGNATURE, SigningKey, new_signing_key
 from stead.tlog.note import Note, format_note, parse_note
 from stead.tlog.policy import TrustPolicy, WitnessLine
 from stead.tlog.strict import encode64
-from tests.ledger.kit import tree_hash
+from tests.ledger.kit import opened, tree_hash
 from tests.ledger.listed import Listed, blob_ref, changed, entry, key, leaf, log, rotated
 
 SALT = b"s" * 16
@@ -85,11 +89,24 @@ def test_a_column_that_says_something_else_than_its_leaf(columns: dict[str, Any]
     assert f"the column with its {name}" in said and "entry 5)" in said
 
 
-@pytest.mark.parametrize("column", ["id", "type", "leaf"])
-def test_a_column_of_another_type_is_refused_and_not_a_crash(column: str) -> None:
+@pytest.mark.parametrize(
+    "columns", [{"id": 7}, {"type": 7}, {"leaf": 7}, {"ts_ms": 1.5}, {"ts_ms": "x"}, {"ts_ms": 2**63 - 1}, {"ts_ms": -(2**63)}]
+)
+def test_a_column_of_another_type_is_refused_and_not_a_crash(columns: dict[str, Any]) -> None:
     source = log(9)
-    source.entries[4] = changed(source.entries[4], **{column: 7})
-    refused(source, "ledger.altered", deep=True)
+    source.entries[4] = changed(source.entries[4], **columns)
+    assert "entry 5)" in refused(source, "ledger.altered", deep=True)
+
+
+def test_an_entry_that_nobody_signed_for_is_named_also_behind_a_gap(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.close()
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    db.execute("INSERT INTO entries VALUES (700, 'planted', 'test.noted', 's', 1, x'7b7d', NULL)")
+    db.commit()
+    db.close()
+    with open_offline(tmp_path / "ledger.db") as ledger:
+        assert "entry 700 is in the ledger" in refused(StoreSource(ledger), "ledger.altered")
 
 
 def test_an_entry_that_was_taken_out_or_put_in() -> None:

@@ -117,15 +117,16 @@ def _own(path: Path) -> list[Kept]:
 
 def _kept(path: Path) -> Kept:
     """A checkpoint that was kept: a note, a proof file with one in it, or an exported folder."""
+    from stead.ledger import bounded
     from stead.ledger.verify import Kept
     from stead.tlog.checkpoint import parse_checkpoint
     from stead.tlog.note import parse_note
-    from stead.tlog.proof import HEADER, parse_proof
+    from stead.tlog.proof import HEADER, PROOF_MAX_BYTES, parse_proof
     from stead.tlog.strict import Malformed
 
     place = path / "checkpoint" if path.is_dir() else path
     try:
-        data = place.read_bytes()
+        data = bounded.read(place, PROOF_MAX_BYTES)
         note = parse_proof(data).checkpoint if data.startswith(HEADER.encode()) else data
         parse_checkpoint(parse_note(note).text)
         return Kept(str(place), note)

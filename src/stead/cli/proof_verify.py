@@ -15,6 +15,7 @@ from stead.cli.leaf_words import leaf_words, read_leaf
 from stead.cli.table import paragraph, printable, styled
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import plural
+from stead.ledger import bounded
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
 from stead.tlog.keys import VerifierKey, parse_vkey
 from stead.tlog.policy import LogLine, TrustPolicy, parse_policy
@@ -107,15 +108,11 @@ def pinned(text: str) -> VerifierKey:
 
 def _read(path: Path, limit: int, what: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        return bounded.read(path, limit)
     except FileNotFoundError:
         raise Malformed(f"its {what}, {path.name}, is not there") from None
     except OSError as error:
         raise Malformed(f"its {what}, {path.name}, can't be read: {error.strerror}") from None
-    if len(data) > limit:
-        raise Malformed(f"its {what}, {path.name}, is longer than {limit} bytes")
-    return data
 
 
 def _chosen(files: Sequence[str], folder: Path) -> list[Path]:

@@ -12,8 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from stead.ledger import refusals
+from stead.ledger import bounded, refusals
 from stead.ledger.export import BLOBS, CHECKPOINT, COSIGNED, POLICY
+from stead.ledger.leaf import iso
 from stead.ledger.strict_leaf import about, heads_of
 from stead.ledger.verify import Kept, Verification, Watch, verify
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -24,9 +25,11 @@ from stead.tlog.keys import VerifierKey
 from stead.tlog.note import parse_note
 from stead.tlog.policy import TrustPolicy, parse_policy
 from stead.tlog.strict import Malformed
-from stead.tlog.tiles import WIDTH, tile_path, unbundle
+from stead.tlog.tiles import ENTRY_MAX_BYTES, WIDTH, tile_path, unbundle
 
 SALT_BYTES: Final = 16
+FILE_MAX_BYTES: Final = WIDTH * (2 + ENTRY_MAX_BYTES)  # of the largest entry bundle; what else must be there is smaller
+BLOB_MAX_BYTES: Final = 1 << 26
 TILE: Final = re.compile(
     r"tile/(?P<level>entries|[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/)*[0-9]{3})(\.p/(?P<width>[0-9]{1,3}))?"
 )
@@ -103,13 +106,13 @@ class ExportSource:
     def strays(self) -> Iterator[str]:
         """Files that are no part of the export: neither what the checkpoint needs nor the beginning of it."""
         known = {CHECKPOINT, COSIGNED, POLICY}
-        for path in sorted(one for one in self.folder.rglob("*") if not one.is_dir()):
+        for path in sorted(one for one in self.folder.rglob("*") if one.is_symlink() or not one.is_dir()):
             name = path.relative_to(self.folder).as_posix()
             if name.startswith("tile/"):
                 if not self._belongs(name):
                     yield name
             elif name.startswith(f"{BLOBS}/"):
-                if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
+                if hashlib.sha256(self._read(name, BLOB_MAX_BYTES)).hexdigest() != path.name:
                     yield name
             elif name not in known:
                 yield name
@@ -151,19 +154,21 @@ class ExportSource:
         try:
             head = heads_of((leaf,))[0]
             at_ms = round(datetime.fromisoformat(head.ts).timestamp() * 1000)
-        except ValueError as error:
+            iso(at_ms)  # a year that is written with an offset may be none in UTC
+        except (ValueError, OverflowError) as error:
             raise refusals.altered(f"its leaf can't be read: {error}", f"{self.place}, entry {seq}") from None
         return StoredEntry(seq, head.id, head.type, about(leaf), at_ms, leaf)
 
     def _blob(self, name: str) -> bytes | None:
-        path = self.folder / BLOBS / name
-        return path.read_bytes() if path.is_file() else None
+        name = f"{BLOBS}/{name}"
+        return self._read(name, BLOB_MAX_BYTES) if (self.folder / name).is_file() else None
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str, limit: int = FILE_MAX_BYTES) -> bytes:
         path = self.folder / name
         try:
-            return path.read_bytes()
+            return bounded.read(path, limit)
         except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError as error:
-            raise SteadError(f"it can't be read: {error.strerror}", str(path), "", code="export.unreadable") from error
+            fix = "export to a new folder, and compare"
+            raise SteadError(f"it can't be read: {error.strerror}", str(path), fix, code="export.unreadable") from error

@@ -200,11 +200,11 @@ def _nothing_beyond(source: LogSource, size: int) -> None:
 
 
 def _mistyped(entries: Sequence[StoredEntry]) -> int:
-    """The first entry with a column of another type, which SQLite allows."""
+    """The first entry with a column of another type, which SQLite allows, or a number that is no time."""
     for entry in entries:
         try:
-            msgspec.convert(msgspec.structs.asdict(entry), StoredEntry)
-        except msgspec.ValidationError:
+            iso(msgspec.convert(msgspec.structs.asdict(entry), StoredEntry).ts_ms)
+        except (msgspec.ValidationError, OverflowError):
             return entry.seq
     return entries[0].seq
 
@@ -228,7 +228,7 @@ class _Walk:
                     raise refusals.truncated(last, self.tree.size, self.source.place)
                 try:
                     self._take(entries)
-                except TypeError:
+                except (TypeError, ValueError, OverflowError):
                     raise refusals.malformed("a column is of another type", self._at(_mistyped(entries))) from None
                 if self.watch is not None:
                     self.watch(self.tree.size, last)
