@@ -12,6 +12,7 @@ from stead.ledger.bundle import policy_of
 from stead.ledger.export import export
 from stead.ledger.store import LedgerStore
 from stead.ledger.stored import StoreSource
+from stead.ledger.tables import put_checkpoint
 from stead.ledger.witness import cosigned_note
 from stead.testing import FakeClock
 from stead.tlog.checkpoint import parse_checkpoint
@@ -30,7 +31,8 @@ FILLS = ("", "α β γ", "x" * 700, 'quoted "\\" and \x07')
 
 
 class Log:
-    """A ledger of `count` entries, written in batches of several sizes, each of which left its signed checkpoint.
+    """A ledger of `count` entries, written in batches of several sizes, each of which left its signed checkpoint; what is old
+    in it is packed.
 
     Where it is `witnessed`, a witness has cosigned every checkpoint, as it would for another host.
     """
@@ -54,6 +56,11 @@ class Log:
             numbers = range(self.store.size, self.store.size + batch)
             await self.store.commit([self._entry(number, stamp) for number in numbers])
             self.checkpoints.append(self._cosigned(self.store.checkpoint))
+        while (await self.store.tidy()).groups:
+            pass
+        if self._witness is not None:
+            kept = ("cosigned", "", self.store.size, self.checkpoints[-1])
+            await self.store.commit((), work=lambda db: put_checkpoint(db, *kept))
 
     def _entry(self, number: int, stamp: record.Stamp) -> record.Entry:
         bulk = None if number % 3 else {"title": f"detail {number}"}
@@ -109,7 +116,7 @@ class Log:
 
     def export(self, folder: Path) -> None:
         """As `stead ledger export --blobs` writes it."""
-        export(StoreSource(self.store), folder, blobs=True)
+        export(StoreSource(self.store, lambda: self.policy), folder, blobs=True)
 
     def close(self) -> None:
         """Let go of the ledger."""

@@ -82,7 +82,7 @@ def test_an_export_without_a_flip_is_sound(log: Log, folder: Path) -> None:
     found = verify_export(folder, deep=True)
     assert found.size == ENTRIES == log.store.size and found.tiles >= 2 and found.blobs > 0
     names = {path.relative_to(folder).parts[0] for path in files(folder)}
-    assert names == {"checkpoint", POLICY, "tile", "blobs"}
+    assert names == {"checkpoint", "checkpoint.cosigned", POLICY, "tile", "blobs"}
 
 
 @pytest.mark.parametrize("count", [FLIPS_FAST, pytest.param(FLIPS, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
@@ -95,7 +95,7 @@ def test_every_flip_of_an_export_is_detected(folder: Path, count: int) -> None:
     verify_export(folder, deep=True)
 
 
-@pytest.mark.parametrize("name", ["checkpoint", POLICY])
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint.cosigned", POLICY])
 def test_every_bit_of_what_is_signed_and_trusted_is_looked_at(folder: Path, name: str) -> None:
     path = folder / name
     bits = range(8 * path.stat().st_size)
@@ -111,7 +111,7 @@ def test_a_leaf_that_is_no_longer_utf8_is_refused_by_name(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with closing(Log(tmp_path_factory.mktemp("rotated"), 20)) as made:
+    with closing(Log(tmp_path_factory.mktemp("rotated"), 20, witnessed=False)) as made:
         made.rotate()
         made.export(place := tmp_path_factory.mktemp("export"))
     return place
