@@ -16,7 +16,7 @@ RECORDED = "exathlon_hosts_1s.npz"
 def plan(options: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
     """What to run as module and arguments, and what is left out with the reason."""
     short = ["--window", str(options.window)]
-    runs = [[f"benchmarks.{name}"] for name in ("start", "decision", "process_table", "merkle")]
+    runs = [[f"benchmarks.{name}"] for name in ("start", "decision", "process_table", "merkle", "ledger", "ledger_year")]
     runs.append(["benchmarks.agent", *short])
     skipped = []
     if options.data and Path(options.data, RECORDED).exists():

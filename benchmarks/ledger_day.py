@@ -30,11 +30,12 @@ MINUTE_MS = 60_000
 BEGAN_MS = 1_767_225_600_000  # 2026-01-01
 POLICY = Actor("policy", "policy")
 PEOPLE = (Actor("user", "uid:1000"), Actor("user", "uid:1001"))
+WRITES = ("nice", "autogroup")
 COMMANDS = ("/usr/bin/python3 /srv/app/reindex.py --all --workers 4", "ffmpeg -i in.mkv -c:v libx265 -crf 22 out.mkv", "gzip -9")
 
 
 class Commit(NamedTuple):
-    """The arguments of one `LedgerStore.commit`, and when it is made."""
+    """The arguments of one `Keeper.commit`, which adds the run's receipt where one is due, and when it is made."""
 
     at_ms: int
     entries: Sequence[Entry]
@@ -199,7 +200,9 @@ class Day:
         first = Commit(at_ms, (*entries, *made), {"runs": [run], "use_approvals": used})
         stamp = self.stamp(at_ms + 3)
         cost = self.random.random() / 1000
-        receipt = Receipt(attempt.id, 0, way, "done", want, "", at_ms + 3, cost, cost * 2)  # type: ignore[arg-type]
+        values = (want or {}).values()
+        operations = tuple(f"setpriority {name} of {step.target} to {value}" for name, value in zip(WRITES, values, strict=True))
+        receipt = Receipt(attempt.id, 0, way, "done", want, "", at_ms + 3, cost, cost * 2, operations)  # type: ignore[arg-type]
         run, settled = runs.settled(run, receipt, stamp)
         run, moved = runs.acted(run, stamp) if way == "forward" else runs.finish_undo(run, stamp)
         return run, [first, Commit(at_ms + 3, (*settled, *moved), {"runs": [run]})]
