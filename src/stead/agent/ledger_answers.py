@@ -5,16 +5,16 @@ Each answer is bounded (512 leaves, 4 MiB, one stretch of a search), so that nob
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from stead.ledger.search import fitting
 from stead.ledger.store import LedgerStore
-from stead.ledger.stored import ANSWER_BYTES, StoreSource
+from stead.ledger.stored import StoreSource
 from stead.model import ledger_messages as lm
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.messages import ReplyBody
 from stead.model.policy import Actor
-from stead.model.record import StoredEntry
 from stead.tlog.policy import TrustPolicy
 
 
@@ -56,16 +56,6 @@ class LedgerAnswers:
     async def _rotate(self, _: lm.RotateKey, person: Actor) -> ReplyBody:
         await self.ledger.rotate_key(person)
         return self.source.head()
-
-
-def fitting(entries: Sequence[StoredEntry]) -> tuple[StoredEntry, ...]:
-    """As many of the first entries as one answer can carry."""
-    total = 0
-    for count, entry in enumerate(entries):
-        total += len(entry.leaf)
-        if total > ANSWER_BYTES:
-            return tuple(entries[:count])
-    return tuple(entries)
 
 
 def _range(start: int, end: int) -> None:

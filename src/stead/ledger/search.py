@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from stead.ledger.leaf import Blob
+from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import EntryPage, SearchEntries
 from stead.model.policy import Actor
 from stead.model.record import StoredEntry
@@ -17,6 +18,8 @@ STRETCH: Final = 20_000  # entries looked at by their columns for one answer; ab
 LEAVES_STRETCH: Final = 4_000  # and by what is in them or beside them
 BEGINNING: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}")  # of the id of a run or finding, and not all of it
 LIMIT_MAX: Final = 512
+TEXT_MAX: Final = 1000
+ANSWER_BYTES: Final = 4 << 20  # of leaves or blobs: half of what a line of the socket may have, because base64 adds a third
 _AT_ONCE: Final = 256
 Entries = Callable[..., Sequence[StoredEntry]]
 Beside = Callable[[int, int], Sequence[tuple[int, Blob]]]
@@ -32,8 +35,11 @@ _by: Final = msgspec.json.Decoder(_By)
 def search(entries: Entries, beside: Beside, query: SearchEntries, size: int) -> EntryPage:
     """One page of answers. `entries` picks by an SQL condition with its values, `beside` gives the blobs of a span of indexes.
 
-    `size` is how many entries there are.
+    `size` is how many entries there are. SteadError: the text is too long to look for.
     """
+    if len(query.text) > TEXT_MAX:
+        what = f"a text of {len(query.text)} characters is not looked for"
+        raise SteadError(what, "", f"give {TEXT_MAX} at most", code="search.text", exit_code=EXIT_USAGE)
     where, values = _conditions(query)
     inside = bool(query.actor or query.text)
     before = min(query.before or size + 1, size + 1)
@@ -50,9 +56,19 @@ def search(entries: Entries, beside: Beside, query: SearchEntries, size: int) ->
         before = rows[-1].seq
         if len(rows) < at_once:
             break
-    found = found[:limit]
-    looked_at = found[-1].seq if len(found) == limit else lowest + 1
-    return EntryPage(tuple(found), looked_at if looked_at > query.after + 1 else 0)
+    page = fitting(found[:limit])
+    looked_at = page[-1].seq if len(page) == limit or len(page) < len(found) else lowest + 1
+    return EntryPage(page, looked_at if looked_at > query.after + 1 else 0)
+
+
+def fitting(entries: Sequence[StoredEntry]) -> tuple[StoredEntry, ...]:
+    """As many of the first entries as one answer can carry."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total += len(entry.leaf)
+        if total > ANSWER_BYTES:
+            return tuple(entries[:count])
+    return tuple(entries)
 
 
 def _conditions(query: SearchEntries) -> tuple[list[str], list[Any]]:
@@ -83,7 +99,7 @@ def _meets(entry: StoredEntry, beside: Beside, query: SearchEntries) -> bool:
     if query.actor:
         try:
             actor = _by.decode(entry.leaf).actor
-        except msgspec.MsgspecError:  # altered, which is for whoever verifies to say
+        except (ValueError, RecursionError):  # altered, which is for whoever verifies to say
             return False
         if query.actor not in (actor.id, actor.kind):
             return False

@@ -9,6 +9,7 @@ from typing import Final
 from stead.ledger import refusals
 from stead.ledger.bundle import NO_WITNESS, bundle, policy_of
 from stead.ledger.read import LedgerReader
+from stead.ledger.search import ANSWER_BYTES
 from stead.ledger.witness_store import published
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import LEAVES_MAX, BlobList, EntryPage, LedgerHead, ProofBundle, SearchEntries, StoredBlob
@@ -18,9 +19,6 @@ from stead.tlog.policy import TrustPolicy, format_policy, parse_policy
 from stead.tlog.strict import Malformed
 from stead.tlog.tiles import WIDTH
 
-ANSWER_BYTES: Final = (
-    4 << 20
-)  # of leaves or blobs at once: half of what a line of the socket may have, because base64 adds a third
 COSIGNED: Final = ("cosigned", "")  # where the store keeps the newest checkpoint with the policy's quorum
 
 

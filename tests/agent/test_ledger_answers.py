@@ -1,0 +1,67 @@
+"""What the agent answers about its ledger stays within one line of the socket and a moment, whatever is asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stead import wire
+from stead.agent.ledger_answers import LedgerAnswers
+from stead.ledger.bundle import NO_WITNESS
+from stead.ledger.search import TEXT_MAX
+from stead.ledger.store import LedgerStore
+from stead.model import ledger_messages as lm
+from stead.model import messages as m
+from stead.model.errors import SteadError
+from tests.ledger.kit import ANN, note, opened
+
+LARGE = "x" * 60_000
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[LedgerStore]:
+    store = opened(tmp_path)
+    await store.commit([note(LARGE) for _ in range(150)])
+    yield store
+    store.close()
+
+
+async def ask(store: LedgerStore, body: Any) -> Any:
+    """The answer, as it comes out of a line of the socket."""
+    reply = await LedgerAnswers(store, NO_WITNESS).table()[type(body)](body, ANN)
+    assert len(wire.encode(m.Reply(1, reply))) < wire.LINE_LIMIT
+    return reply
+
+
+async def test_large_leaves_come_in_several_answers(store: LedgerStore) -> None:
+    seen: list[int] = []
+    while entries := (await ask(store, lm.GetLeaves(len(seen), 150))).entries:
+        seen += [entry.seq for entry in entries]
+    assert seen == list(range(1, 151))
+
+
+@pytest.mark.parametrize("query", [lm.SearchEntries(limit=512), lm.SearchEntries(limit=512, subject="s", text="xxx")])
+async def test_a_search_that_finds_large_leaves_goes_on_where_it_stopped(store: LedgerStore, query: lm.SearchEntries) -> None:
+    seen: list[int] = []
+    more = 0
+    while not seen or more:
+        page = await ask(store, msgspec.structs.replace(query, before=more))
+        seen += [entry.seq for entry in page.entries]
+        more = page.more
+    assert seen == list(range(150, 0, -1))
+
+
+async def test_a_text_that_nobody_types_is_refused(store: LedgerStore) -> None:
+    with pytest.raises(SteadError, match="not looked for"):
+        await ask(store, lm.SearchEntries(text="x" * (TEXT_MAX + 1)))
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 5), (5, 4), (0, 1 << 62)])
+async def test_what_is_no_range_is_refused(store: LedgerStore, start: int, end: int) -> None:
+    for body in (lm.GetLeaves(start, end), lm.GetBlobs(start, end)):
+        with pytest.raises(SteadError, match="no range"):
+            await ask(store, body)
