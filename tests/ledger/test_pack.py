@@ -184,3 +184,8 @@ async def test_a_damaged_blob_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"a reason", bytes(range(256)) * 40])
 def test_a_blob_is_deflated_by_itself(data: bytes) -> None:
     assert inflated(deflated(data)) == data and len(deflated(data)) <= len(data) + 8
+
+
+def test_a_day_is_the_least_that_runs_are_kept() -> None:
+    days = (-5.0, 0.0, float("nan"), 1.0, 1.5, float("inf"))
+    assert [pack.kept_ms(one) / DAY_MS for one in days] == [1, 1, 1, 1, 1.5, 36_500]

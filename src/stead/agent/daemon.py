@@ -18,6 +18,7 @@ from typing import Final
 from stead.agent.answers import Answers
 from stead.agent.door import Doorkeeper
 from stead.agent.supervisor import Supervisor
+from stead.agent.tidying import tidy_for_ever
 from stead.agent.wiring import Wired, wire
 from stead.config import load_config
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, SteadError
@@ -36,14 +37,18 @@ async def serve(wired: Wired, *, ready: asyncio.Event | None = None) -> None:
     )
     supervisor = Supervisor(os.environ)
     await wired.vouching.witnesses.begin()
-    asking = asyncio.create_task(wired.vouching.witnesses.run())
+    beside = (
+        asyncio.create_task(wired.vouching.witnesses.run()),
+        asyncio.create_task(tidy_for_ever(wired.ledger, wired.config.ledger.keep_days, wired.log)),
+    )
     try:
         await begin(wired)
         await door.open()
         await tick_for_ever(wired, supervisor, ready)
     finally:
         supervisor.stopping()
-        asking.cancel()
+        for task in beside:
+            task.cancel()
         await door.close()
         await end(wired)
 

@@ -26,7 +26,8 @@ RECENT: Final = WIDTH  # so many of the newest entries are never packed: most of
 GROUPS_A_CALL: Final = 2  # some 15 ms of CPU; a busy host fills a group in two hours
 ROWS_A_CALL: Final = 200
 KEEP_DAYS: Final = 90.0  # how long runs and findings stay in their tables after they ended
-DAY_MS: Final = 86_400_000
+_KEEP_BOUNDS: Final = (1.0, 36_500.0)  # budgets count the runs of the last hour
+_DAY_MS: Final = 86_400_000
 _DEFLATE: Final = -15  # window bits: RFC 1951 without a header
 _LEVEL: Final = 9
 
@@ -37,6 +38,12 @@ class Tidied(NamedTuple):
     groups: int = 0
     runs: int = 0
     findings: int = 0
+
+
+def kept_ms(keep_days: float) -> int:
+    """How long runs and findings are kept for so many days, in ms: at least for a day, and a hundred years at most."""
+    low, high = _KEEP_BOUNDS
+    return round(min(max(low, keep_days), high) * _DAY_MS)
 
 
 def tidy(db: Connection, path: Path, before_ms: int) -> Tidied:
@@ -121,9 +128,17 @@ class Bundles:
         """The exact leaf of an entry, from its row where that still has it. SteadError `ledger.altered`: it can't be unpacked."""
         return bytes(kept) or self._unpacked(db, (seq - 1) // WIDTH)[(seq - 1) % WIDTH]
 
-    def entry(self, db: Connection, row: Sequence[Any]) -> StoredEntry:
-        """An entry from its columns (seq, id, type, subject, ts_ms, leaf)."""
-        return StoredEntry(row[0], row[1], row[2], row[3], row[4], row[5] or self.leaf(db, row[0], b""))
+    def entries(self, db: Connection, rows: Sequence[Sequence[Any]]) -> tuple[StoredEntry, ...]:
+        """Entries from their columns (seq, id, type, subject, ts_ms, leaf)."""
+        found, group, leaves = [], -1, list[bytes]()
+        for seq, id_, type_, subject, ts_ms, leaf in rows:
+            if not leaf:
+                if (seq - 1) // WIDTH != group:
+                    group = (seq - 1) // WIDTH
+                    leaves = self._unpacked(db, group)
+                leaf = leaves[(seq - 1) % WIDTH]  # noqa: PLW2901 - a million of them are read at once
+            found.append(StoredEntry(seq, id_, type_, subject, ts_ms, leaf))
+        return tuple(found)
 
     def blob(self, seq: int, salt: bytes, data: bytes) -> Blob:
         """What lies beside an entry, from its row in `bundled_blobs`. SteadError `ledger.altered`: it can't be unpacked."""

@@ -167,7 +167,7 @@ class LedgerStore(LedgerReader):
 
         SteadError: nothing was changed, because it can't be written, or is not what it should be.
         """
-        before_ms = self._clock.now().unix_ms - round(keep_days * pack.DAY_MS)
+        before_ms = self._clock.now().unix_ms - pack.kept_ms(keep_days)
         done: list[pack.Tidied] = []
         await self.commit((), work=lambda db: done.append(pack.tidy(db, self.path, before_ms)))
         return done[-1]

@@ -54,6 +54,7 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witness_interval_s: float = 300.0  # how often a checkpoint that moved is submitted
     witness_timeout_s: float = 10.0  # for all witnesses together; whoever is slower is unknown
     key_overlap_days: float = 30.0  # how long the old key goes on signing after `stead ledger key --rotate`
+    keep_days: float = 90.0  # how long runs and findings are listed after they ended, 1 at least; their entries stay for ever
     require_witness_at_start: bool = False  # true: record and change nothing before a witness has cosigned
 
 
