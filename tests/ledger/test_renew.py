@@ -167,7 +167,7 @@ async def test_a_renewal_that_is_cut_off_leaves_the_old_one(state: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(SteadError, match="disk is full"):
-        patch.setattr(Path, "replace", fail)
+        patch.setattr(os, "link", fail)
         renewed(state)
     store = opened(state)
     assert (store.origin, store.size) == ("host1/ledger", 4)
@@ -175,6 +175,22 @@ async def test_a_renewal_that_is_cut_off_leaves_the_old_one(state: Path, monkeyp
     assert not (state / "renewing").exists()
     done = renewed(state)
     assert done.origin == "host1/ledger/3" and done.former_size == 4, "the name that was begun is never used again"
+
+
+async def test_a_new_log_that_is_not_whole_takes_nobodys_place(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite says nothing when the last close can't empty the write-ahead log: the file alone would be an empty ledger."""
+    close = LedgerStore.close
+
+    def closed(store: LedgerStore) -> None:
+        close(store)
+        store.path.with_name("ledger.db-wal").write_bytes(b"all of it")
+
+    with monkeypatch.context() as patch, pytest.raises(SteadError, match="write-ahead log"):
+        patch.setattr(LedgerStore, "close", closed)
+        renewed(state)
+    store = opened(state)
+    assert (store.origin, store.size) == ("host1/ledger", 4)
+    store.close()
 
 
 async def test_what_can_not_be_renewed_is_refused(state: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -9,6 +9,7 @@ so is what this host cosigned for others. The old database stays beside, under i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -93,9 +94,13 @@ def _begin(state: Path, host_name: str, clock: Clock, keys: KeyRing, renewal: Re
     folder.mkdir(mode=0o700)
     store = LedgerStore.open(folder / NAME, host_name, clock, keys=keys, renewal=renewal)
     try:
-        return store.origin, store.checkpoint
+        origin, note = store.origin, store.checkpoint
     finally:
         store.close()
+    log = folder / f"{NAME}-wal"
+    if log.exists() and log.stat().st_size:  # the last close moves all of it into the file, or says nothing when it can't
+        raise OSError(errno.EIO, "the new ledger stayed in its write-ahead log", str(log))
+    return origin, note
 
 
 class _Old:
