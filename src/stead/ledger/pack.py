@@ -124,19 +124,15 @@ class Bundles:
         self.path = path
         self._group, self._leaves = -1, list[bytes]()
 
-    def leaf(self, db: Connection, seq: int, kept: bytes) -> bytes:
-        """The exact leaf of an entry, from its row where that still has it. SteadError `ledger.altered`: it can't be unpacked."""
-        return bytes(kept) or self._unpacked(db, (seq - 1) // WIDTH)[(seq - 1) % WIDTH]
-
     def entries(self, db: Connection, rows: Sequence[Sequence[Any]]) -> tuple[StoredEntry, ...]:
-        """Entries from their columns (seq, id, type, subject, ts_ms, leaf)."""
+        """Entries from their columns (seq, id, type, subject, ts_ms, leaf). SteadError `ledger.altered`: one can't be unpacked."""
         found, group, leaves = [], -1, list[bytes]()
         for seq, id_, type_, subject, ts_ms, leaf in rows:
             if not leaf:
                 if (seq - 1) // WIDTH != group:
                     group = (seq - 1) // WIDTH
                     leaves = self._unpacked(db, group)
-                leaf = leaves[(seq - 1) % WIDTH]  # noqa: PLW2901 - a million of them are read at once
+                leaf = leaves[(seq - 1) % WIDTH]
             found.append(StoredEntry(seq, id_, type_, subject, ts_ms, leaf))
         return tuple(found)
 

@@ -173,7 +173,7 @@ class LogReader:
         with self._guard, self._errors():
             db = self._need()
             rows = db.execute(f"SELECT {COLUMNS} FROM entries WHERE {where}", values).fetchall()  # noqa: S608
-            return tuple(self._bundles.entry(db, row) for row in rows)
+            return self._bundles.entries(db, rows)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

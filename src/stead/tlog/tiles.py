@@ -284,15 +284,16 @@ def bundle(leaves: Iterable[bytes]) -> bytes:
 def unbundle(data: bytes) -> list[bytes]:
     """The leaves of an entry bundle, 1 to 256. Raises Malformed when it ends too soon or goes on too long."""
     leaves: list[bytes] = []
-    at = 0
-    while at < len(data):
-        _filled(len(leaves) + 1)
+    at, end = 0, len(data)
+    while at < end:
+        if len(leaves) == WIDTH:
+            _filled(WIDTH + 1)
         start = at + _LENGTH.size
-        if start > len(data):
+        if start > end:
             raise Malformed(f"entry bundle: entry {len(leaves)} ends within its length")
-        at = start + _LENGTH.unpack_from(data, start - _LENGTH.size)[0]
-        if at > len(data):
-            raise Malformed(f"entry bundle: entry {len(leaves)} has {at - len(data)} bytes too few")
+        at = start + (data[at] << 8 | data[at + 1])
+        if at > end:
+            raise Malformed(f"entry bundle: entry {len(leaves)} has {at - end} bytes too few")
         leaves.append(data[start:at])
     _filled(len(leaves))
     return leaves
