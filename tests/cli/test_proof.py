@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -225,6 +226,29 @@ def test_witnesses_are_named_and_their_quorum_is_demanded(written: Path) -> None
     place.write_bytes(format_proof(msgspec.structs.replace(proof, checkpoint=signed)))
     result = verify(written)
     assert result.exit_code == 0 and "cosigned by eye at 2023-11-14 22:13:20 UTC" in result.stdout
+
+
+def test_what_a_strange_witness_claims_is_told_and_no_crash(written: Path) -> None:
+    """Its time may be any number, and its name in the policy any octets."""
+    place, policy = written / f"{DECISION}.tlog-proof", written / "policy.tlog-policy"
+    trusted = parse_policy(policy.read_bytes())._replace(witnesses=(WitnessLine("e\udcff", WITNESS.verifier),), quorum="e\udcff")
+    policy.write_bytes(format_policy(trusted))
+    proof = parse_proof(place.read_bytes())
+    note = parse_note(proof.checkpoint)
+    signed = format_note(Note(note.text, (*note.signatures, cosign(note.text, WITNESS, 2**63 - 1))))
+    place.write_bytes(format_proof(msgspec.structs.replace(proof, checkpoint=signed)))
+    result = verify(written)
+    assert result.exit_code == 0 and f"{2**63 - 1} s after 1970" in result.stdout
+    (checked,) = json.loads(verify(written, "-o", "json").stdout)
+    assert checked["ok"] and checked["witnesses"] == [["e?", 2**63 - 1]]
+
+
+def test_a_proof_that_is_a_pipe_is_refused_and_not_waited_for(written: Path) -> None:
+    place = written / f"{DECISION}.tlog-proof"
+    place.unlink()
+    os.mkfifo(place)
+    result = verify(written)
+    assert result.exit_code == 1 and "no plain file" in result.stdout
 
 
 def test_what_no_witness_has_cosigned_yet_is_written_and_said(agent: FakeAgent, call: Call, folder: Path) -> None:

@@ -167,4 +167,12 @@ def _details(one: Checked) -> Iterator[str]:
     yield f"entry {one.entry} of {one.size} in {one.origin}"
     yield f"signed by {', '.join(map(key_name, one.signed_by))}{' (pinned)' if one.pinned else ''}"
     for name, at_s in one.witnesses:
-        yield f"cosigned by {name} at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at_s))} UTC"
+        yield f"cosigned by {name} at {_utc(at_s)}"
+
+
+def _utc(at_s: int) -> str:
+    """A witness's time; it may claim any number up to 2^63 - 1."""
+    try:
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at_s))} UTC"
+    except (OverflowError, OSError, ValueError):
+        return f"{at_s} s after 1970, which is no date"

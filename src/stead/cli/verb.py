@@ -62,8 +62,14 @@ class Session:
 
 
 def as_json(answer: Any) -> str:
-    """Give any answer as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()
+    """Give any answer as indented JSON. What is no Unicode (octets of a stranger's policy) becomes question marks."""
+    try:
+        data = msgspec.json.encode(answer)
+    except UnicodeEncodeError:
+        from stead.ledger.leaf import clean_text
+
+        data = msgspec.json.encode(clean_text(msgspec.to_builtins(answer)))
+    return msgspec.json.format(data, indent=2).decode()
 
 
 def colour() -> bool | None:
