@@ -1,3 +1,5 @@
+"""This host as a witness of others: what it keeps on record of those that it refused, and when it answers nobody."""
+
 from __future__ import annotations
 
 import msgspec
@@ -6,6 +8,8 @@ from stead.agent.witness_door import A_DAY, REFUSED
 from stead.flow import record
 from stead.model.errors import SteadError
 from stead.model.messages import AddCheckpoint
+from stead.tlog.checkpoint import Checkpoint
+from stead.tlog.note import format_note, sign_note
 from stead.tlog.witness import AddCheckpoint as Request
 from stead.tlog.witness import format_request
 from tests.agent.witnessing import World, world
@@ -34,6 +38,26 @@ async def test_the_same_refusal_is_recorded_once_and_a_log_so_often_a_day(world:
     await box.grow(1)
     await box.submit()
     assert eye.vouching.stations() == ()
+
+
+async def test_a_fork_is_recorded_however_many_old_checkpoints_came_before(world: World) -> None:
+    """A log that is about to show another history could else fill the day's leaves with requests that prove nothing."""
+    box, eye, _ = world
+    door = eye.vouching.door
+    old = []
+    for _ in range(A_DAY):
+        await box.grow(1)
+        old.append(format_request(Request(0, (), box.store.checkpoint)))
+    await box.grow(1)
+    await box.submit()
+    for request in old:
+        assert (await door.answer(request)).status == 409
+    held = box.store.size
+    forged = Checkpoint(box.store.origin, held, b"f" * 32)
+    note = format_note(sign_note(forged.text, box.store._ring.signers(0)))
+    assert (await door.answer(format_request(Request(held, (), note)))).status == 409
+    (newest,) = eye.store.entries(1, "", (REFUSED,))
+    assert msgspec.json.decode(newest.leaf)["body"]["reason"] == "forked"
 
 
 async def test_a_witness_whose_own_ledger_stopped_cosigns_nobody(world: World) -> None:

@@ -1,7 +1,8 @@
 """Answers other logs that ask this host to cosign them, and keeps on record what it had to refuse.
 
 A refusal can be evidence that another log's operator rewrote history, so it is a leaf of this host's own record; but anyone
-can send an old checkpoint, so the same one is recorded once, and a log at most so often a day.
+can send an old checkpoint, so the same one is recorded once, and a log at most so often a day for each reason: no number of
+old checkpoints keeps a fork off the record.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stead.tlog.keys import SigningKey, VerifierKey
 from stead.tlog.witness import TEXT_TYPE
 
 REFUSED: Final = "witness.refused"
-A_DAY: Final = 10  # leaves about one log
+A_DAY: Final = 10  # leaves about one log, for each reason
 DAY_MS: Final = 86_400_000
 WORDS: Final = {
     "forked": "signed two different ledgers of {size} entries",
@@ -72,11 +73,10 @@ class WitnessDoor:
         held = refused.held.checkpoint.size
         words = f"{origin} {WORDS[refused.reason].format(size=refused.offered.size, held=held)}"
         self._refused[origin] = words
-        newest = self._store.entries(A_DAY, origin, (REFUSED,))
-        body = {"about": origin, **refused.body}
-        if any(msgspec.json.decode(entry.leaf)["body"] == body for entry in newest):
-            return
-        if len(newest) == A_DAY and stamp.now.unix_ms - newest[-1].ts_ms < DAY_MS:
+        newest = self._store.entries(A_DAY * len(WORDS), origin, (REFUSED,))
+        bodies = [(entry.ts_ms, msgspec.json.decode(entry.leaf)["body"]) for entry in newest]
+        today = [said for at_ms, said in bodies if said["reason"] == refused.reason and stamp.now.unix_ms - at_ms < DAY_MS]
+        if len(today) >= A_DAY or {"about": origin, **refused.body} in [said for _, said in bodies]:
             return
         self._log.warning("refused to cosign", log=origin, reason=refused.reason, size=refused.offered.size, held=held)
         await self._store.commit([record.witness_refused(origin, refused.body, refused.notes, stamp)])
