@@ -223,6 +223,38 @@ async def test_with_require_nothing_is_recorded_before_a_witness_answered(world:
     task.cancel()
 
 
+async def test_while_it_waits_for_a_witness_one_that_knows_better_still_ends_the_signing(world: World, tmp_path: Path) -> None:
+    """A new witness cosigns anything: it must not set free what another one, also heard at last, holds a later checkpoint of."""
+    box, eye, network = world
+    ear = Place(tmp_path / "ear", "ear", network, box.clock, eye.config)
+    key = ear.vouching.door.cosigner.key.verifier
+    with Path(box.config.ledger.policy).open("a") as file:
+        file.write(f"witness ear {key.text} http://ear\n")
+    ledger = msgspec.structs.replace(box.config.ledger, require_witness_at_start=True)
+    box.config = msgspec.structs.replace(box.config, ledger=ledger)
+    await box.grow(2)
+    box.close()
+    older = (box.folder / "ledger.db").read_bytes()
+    box.open()
+    network.away.add("ear")
+    await box.grow(3)
+    await box.submit()
+    box.close()
+    (box.folder / "ledger.db").write_bytes(older)
+    (box.folder / KEPT).unlink()
+    network.away.add("eye")
+    box.open()
+    await box.vouching.witnesses.begin()
+    assert box.code == "ledger.unwitnessed"
+    network.away.clear()
+    task = asyncio.create_task(box.vouching.witnesses.run())
+    while box.code == "ledger.unwitnessed":
+        await asyncio.sleep(0.01)
+    task.cancel()
+    assert box.code == "ledger.rolled-back" and (box.folder / STOPPED).exists()
+    ear.close()
+
+
 async def test_what_a_witness_said_is_forgotten_when_it_is_trusted_no_more(world: World) -> None:
     box, _, _ = world
     await box.grow(2)

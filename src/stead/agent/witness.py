@@ -32,6 +32,7 @@ from stead.tlog.policy import TrustPolicy, WitnessLine, satisfied
 from stead.tlog.witness import AddCheckpoint, format_request
 
 ROLE: Final = "cosigned"
+UNWITNESSED: Final = "ledger.unwitnessed"
 BEST: Final = ""  # under this name: the newest checkpoint with the policy's quorum
 ROUNDS: Final = 2  # a witness that holds another size than we thought says which, and is asked again
 SPARE_S: Final = 3.0  # beyond the child's own limit
@@ -82,13 +83,13 @@ class Witnesses:
     async def run(self) -> None:
         """Hand in what moved, every interval, until cancelled."""
         while self.asked:
-            waits = self._store.stopped is not None and self._store.stopped.problem.code == "ledger.unwitnessed"
+            waits = self._waits()
             soon_s = WAITING_S if waits else SILENT_S if self._silent() else float("inf")
             interval_s = min(self.config.witness_interval_s, soon_s)
             await asyncio.sleep(interval_s * (1 + JITTER * (os.urandom(1)[0] / 127.5 - 1)))  # a fleet does not ask all at once
             if waits or self._due():
                 await self._safely(self.config.witness_timeout_s)
-            if waits and self._any("cosigned"):
+            if self._waits() and self._any("cosigned"):
                 self._store.go_on()
 
     async def submit(self) -> WitnessList:
@@ -135,6 +136,10 @@ class Witnesses:
 
     def _any(self, *verdicts: str) -> bool:
         return any(one.heard.verdict in verdicts for one in self._answers.values())
+
+    def _waits(self) -> bool:
+        """May nothing be recorded before a witness has cosigned?"""
+        return self._store.stopped is not None and self._store.stopped.problem.code == UNWITNESSED
 
     def _silent(self) -> bool:
         """Is there a witness that has not answered, or not the last time?"""
@@ -222,8 +227,10 @@ class Witnesses:
         """A witness that knows better ends the signing, here and over a restart."""
         for one in self.asked:
             answered = self._answers.get(one.key.text)
-            if answered is None or answered.heard.verdict not in witness.STOPS or self._store.stopped is not None:
+            if answered is None or answered.heard.verdict not in witness.STOPS:
                 continue
+            if self._store.stopped is not None and not self._waits():
+                return
             error = remedied(witness.stop(one, answered.heard, head.size, head.origin, self._continues(one)))
             self._store.stop(error)
             self._log.error("the ledger signs nothing more", why=str(error), code=error.problem.code)
@@ -275,4 +282,4 @@ def _said(heard: Heard) -> str:
 
 def _unwitnessed(why: str) -> SteadError:
     fix = "it goes on by itself when a witness has; or set ledger.require_witness_at_start to false"
-    return SteadError(f"no witness has cosigned since the start ({why})", "ledger.policy", fix, code="ledger.unwitnessed")
+    return SteadError(f"no witness has cosigned since the start ({why})", "ledger.policy", fix, code=UNWITNESSED)
