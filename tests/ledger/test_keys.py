@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from stead.host import LocalHost
-from stead.ledger.connect import Connection
 from stead.ledger.key_files import KeyFiles
 from stead.ledger.keys import KeyRing, KeyRow, origin_of, rotation_text
 from stead.ledger.seal import SystemdCreds
@@ -24,7 +22,7 @@ from stead.protocols import Completed
 from stead.testing import FakeClock, FakeHost
 from stead.tlog.keys import parse_signing_key, parse_vkey, verify
 from stead.tlog.strict import decode64
-from tests.ledger.kit import ANN, Watched, check_log, failure, note, opened, signed_by
+from tests.ledger.kit import ANN, check_log, note, opened, signed_by
 
 DAY_MS = 86_400_000
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can seal by the machine's key")
@@ -119,58 +117,6 @@ def test_a_key_survives_a_kill_or_is_cleaned_away(tmp_path: Path, statement: str
     assert (f"{id_of(vkey)}.key" in left) == durable
     check_log(store)
     store.close()
-
-
-class Unsure:
-    """Opens connections whose next COMMIT fails although it is durable, as when a sync fails; after it nothing opens."""
-
-    def __init__(self) -> None:
-        self.fails = self.gone = False
-
-    def __call__(self, path: Path) -> Connection:
-        if self.gone:
-            raise failure(sqlite3.SQLITE_IOERR)
-        watched = Watched(self._before)
-        self._db = watched(path)
-        return self._db
-
-    def _before(self, sql: str) -> None:
-        if sql == "COMMIT" and self.fails:
-            self.fails, self.gone = False, True
-            self._db.execute("COMMIT")
-            raise failure(sqlite3.SQLITE_IOERR)
-
-
-def test_a_first_commit_that_fails_and_is_durable_keeps_its_key(tmp_path: Path) -> None:
-    disk = Unsure()
-    disk.fails = True
-    with pytest.raises(SteadError, match="disk failed"):
-        opened(tmp_path, connect=disk)
-    store = opened(tmp_path)
-    check_log(store)
-    store.close()
-
-
-async def test_a_rotation_that_fails_and_is_durable_keeps_its_key(tmp_path: Path) -> None:
-    disk = Unsure()
-    store = opened(tmp_path, connect=disk)
-    disk.fails = True
-    with pytest.raises(SteadError, match="disk failed"):
-        await store.rotate_key(ANN)
-    disk.gone = False
-    await store.commit([note()])
-    assert len(store.vkeys()) == 2
-    check_log(store)
-    store.close()
-
-
-def test_a_public_half_that_a_crash_cut_off_is_written_anew(tmp_path: Path) -> None:
-    """Else the log would count as one that never was here, and its name could be given to another."""
-    opened(tmp_path).close()
-    (public,) = (tmp_path / "keys").glob("*.vkey")
-    public.write_bytes(b"host1/led")
-    opened(tmp_path).close()
-    assert KeyFiles(tmp_path / "keys").origins() == {"host1/ledger"}
 
 
 # -- a key that can't be used
