@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import pytest
 
 from stead.flow import record
 from stead.flow.record import Stamp
+from stead.ledger.leaf import blob_of
 from stead.ledger.store import LedgerStore
 from stead.model.errors import SteadError
 from stead.model.record import Entry
@@ -36,6 +38,7 @@ from tests.ledger.test_store import finding, some_run
 POINTS_LONG, CHUNKS_LONG = 10_000, 40
 POINTS_FAST, CHUNKS_FAST = 150, 3
 SYNCS_FAIL = 1 / 40
+SIZES = (0, 760, 240, 1300, 500)  # of the log at the beginning: without a tile, before its first, and with some to pack
 NEVER = itertools.repeat(False)
 
 
@@ -52,11 +55,12 @@ class Shown(NamedTuple):
 
 
 class Worked(NamedTuple):
-    """What the store did: the files it began with, the trace, and every leaf in its order at the end."""
+    """What the store did: the files it began with, the trace, every leaf in its order at the end; how many groups it packed."""
 
     files: dict[str, bytes]
     trace: list[Op]
     leaves: list[bytes]
+    packed: int = 0
 
 
 def opened(place: Path, disk: Disk) -> LedgerStore:
@@ -69,6 +73,7 @@ class Workload:
     def __init__(self, place: Path, seed: int) -> None:
         self.place, self.random = place, random.Random(seed)
         self.stamp = Stamp("host1", NOW, counter(f"e{seed}"))
+        self.packed, self.tidies = 0, False
 
     def entries(self, count: int) -> list[Entry]:
         def one(number: int) -> Entry:
@@ -81,10 +86,19 @@ class Workload:
         """Commit until the log has `count` entries, saying what was acknowledged and shown at once."""
         while store.size < count:
             kind = self.random.random()
-            if kind < 0.2:
+            if kind < 0.2 and self.tidies:
+                await self.tidy(store, disk)
+            elif kind < 0.4:
                 await asyncio.gather(*(self.commit(store, disk, 1) for _ in range(self.random.randrange(2, 12))))
             else:
                 await self.commit(store, disk, self.random.choice((1, 1, 2, 5, 16)))
+
+    async def tidy(self, store: LedgerStore, disk: Disk) -> None:
+        try:
+            self.packed += (await store.tidy()).groups
+        except SteadError:
+            if disk.dead:
+                raise
 
     async def commit(self, store: LedgerStore, disk: Disk, count: int) -> None:
         number = self.random.randrange(20)
@@ -139,16 +153,16 @@ def worked(place: Path, seed: int, **more: Any) -> Worked:
 
     async def run() -> Worked:
         base = Disk()
-        await live(base, choose.choice((0, 1, 200, 240, 500, 760)))
+        await live(base, SIZES[seed % len(SIZES)])
         files = {name: bytes(data) for name, data in base.files.items()}
-        disk = Disk(files)
+        disk, load.tidies = Disk(files), True
         for name, value in more.items():
             setattr(disk, name, value)
         await live(disk, 50)
         await live(disk, 500, choose.randrange(20, 400))
         disk = disk.killed()
         leaves = await live(disk, 50)
-        return Worked(files, disk.trace, leaves)
+        return Worked(files, disk.trace, leaves, load.packed)
 
     return asyncio.run(run())
 
@@ -183,6 +197,8 @@ def _checked(store: LedgerStore, work: Worked, loss: Loss) -> list[str]:
     acknowledged = max((told.size for told in loss.told if isinstance(told, Acknowledged)), default=0)
     if len(leaves) < acknowledged or leaves[:acknowledged] != work.leaves[:acknowledged]:
         faults.append(f"an acknowledged entry is lost: of {acknowledged}, {len(leaves)} are there")
+    if {index: blob_of(blob.salt, blob.data).ref for index, blob in store.log.blobs(0, 1_000_000)} != refs(leaves):
+        faults.append("what lies beside a leaf is not what it says")
     head = checkpoint(store)
     if head.size != len(leaves):
         faults.append(f"{len(leaves)} entries, and a checkpoint of {head.size}")
@@ -218,6 +234,12 @@ def checkpoint(store: LedgerStore) -> Checkpoint:
     return parse_checkpoint(note.text)
 
 
+def refs(leaves: list[bytes]) -> dict[int, str]:
+    """What lies beside which leaf, by its name."""
+    found = ((index, re.search(rb'"blob":"([^"]+)"', leaf)) for index, leaf in enumerate(leaves))
+    return {index: name[1].decode() for index, name in found if name}
+
+
 def root(leaves: list[bytes]) -> bytes:
     return root_of([leaf_hash(leaf) for leaf in leaves])
 
@@ -239,6 +261,14 @@ def faults(place: Path, seed: int, points: int, **more: Any) -> list[str]:
         for loss in losses(work.trace, cuts, choose, work.files)
         for fault in faults_of(place, work, loss, choose)
     ]
+
+
+def test_the_traces_have_what_they_are_for(tmp_path: Path) -> None:
+    work = worked(tmp_path, 3)
+    kinds = {op.kind for op in work.trace}
+    assert {"write", "sync", "truncate", "delete", "note"} <= kinds and work.packed >= 2
+    told = {type(op.mark) for op in work.trace if op.kind == "note"}
+    assert told == {Acknowledged, Shown}
 
 
 @pytest.mark.parametrize("seed", range(CHUNKS_FAST))
