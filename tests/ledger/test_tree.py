@@ -116,7 +116,7 @@ async def test_an_entry_by_the_start_or_end_of_its_id(tmp_path: Path) -> None:
     assert [store.entry(one) for one in ids] == list(stored)
     assert store.entry("none") is None and store.entry("") is None and store.entry("%") is None and store.entry("*") is None
     with pytest.raises(SteadError, match="several entries") as caught:
-        store.entry("e0")
+        store.entry("e")
     assert caught.value.problem.code == "entry.ambiguous"
     assert store.entry(ids[0][1:]) == stored[0], "an ending"
     store.close()

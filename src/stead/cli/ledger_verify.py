@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from stead.cli.words import plural
 from stead.model.errors import EXIT_USAGE, SteadError
 
 if TYPE_CHECKING:
-    from stead.ledger.verify import Kept, Verification, Watch
+    from stead.ledger.source import LogSource
+    from stead.ledger.verify import Kept, Looks, Verification, Watch
     from stead.tlog.policy import TrustPolicy
 
 VERIFY = examples(
@@ -50,7 +52,7 @@ def verify(
     """Recompute the whole ledger here, and compare it with what was signed. Exit code 1 and a name if it does not hold."""
     from stead.cli.ledger_source import ledger_of
     from stead.cli.witness import standing
-    from stead.ledger.exported import verify_export
+    from stead.ledger.exported import ExportSource, verify_export
     from stead.ledger.standing import KEPT
     from stead.ledger.verify import verify as recompute
 
@@ -60,15 +62,28 @@ def verify(
     began_s = time.monotonic()
     with progress(session, "verified") as watch:
         if folder is None:
-            with ledger_of(session) as source:
-                found = recompute(source, pins=pins, kept=kept, beside=beside, policy=trusted, deep=deep, watch=watch)
+            with ledger_of(session) as source, shared(source, deep) as looks:
+                found = recompute(
+                    source, pins=pins, kept=kept, beside=beside, policy=trusted, deep=deep, watch=watch, looks=looks
+                )
         else:
-            found = verify_export(folder, pins=pins, kept=kept, policy=trusted, deep=deep, watch=watch)
+            with shared(ExportSource(folder), deep) as looks:
+                found = verify_export(folder, pins=pins, kept=kept, policy=trusted, deep=deep, watch=watch, looks=looks)
     took_s = time.monotonic() - began_s
     problem = standing(session.paths) if folder is None else None
     if problem is not None:
         raise problem
     session.show(found, lambda: _lines(found, took_s))
+
+
+def shared(source: LogSource, deep: bool) -> AbstractContextManager[Looks | None]:
+    """Several processes for a long ledger in a file or folder; an agent's is read by this one alone."""
+    from stead.cli.ledger_source import SocketSource
+    from stead.cli.ledger_workers import workers
+
+    if isinstance(source, SocketSource):
+        return contextlib.nullcontext()
+    return workers(Path(source.place), source.head().size, deep=deep)
 
 
 @contextlib.contextmanager

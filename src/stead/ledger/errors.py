@@ -64,12 +64,12 @@ def as_stead_error(error: sqlite3.Error | OSError, path: Path) -> SteadError:
 
 def altered(what: str, path: Path) -> SteadError:
     """The ledger differs from what its tree or its own signed checkpoint says."""
-    return SteadError(what, str(path), _KEEP, code="ledger.altered")
+    return SteadError(f"altered: {what}", str(path), _KEEP, code="ledger.altered")
 
 
 def truncated(size: int, signed: int, path: Path) -> SteadError:
     """Entries that were signed for are not there."""
-    what = f"the ledger has {size} entries and signed for {signed}: the newest are missing"
+    what = f"truncated: the ledger has {size} entries and signed for {signed}: the newest are missing"
     return SteadError(what, str(path), _KEEP, code="ledger.truncated")
 
 

@@ -16,7 +16,7 @@ from stead.ledger import bounded, refusals
 from stead.ledger.export import BLOBS, CHECKPOINT, COSIGNED, POLICY
 from stead.ledger.leaf import iso
 from stead.ledger.strict_leaf import about, heads_of
-from stead.ledger.verify import Kept, Verification, Watch, verify
+from stead.ledger.verify import Kept, Looks, Verification, Watch, verify
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import BlobList, LedgerHead, StoredBlob
 from stead.model.record import StoredEntry
@@ -44,10 +44,11 @@ def verify_export(
     policy: TrustPolicy | None = None,
     deep: bool = False,
     watch: Watch | None = None,
+    looks: Looks | None = None,
 ) -> Verification:
     """Recompute an exported log, as `verify` does, and look at every file of the folder. SteadError: what does not hold."""
     source = ExportSource(folder)
-    found = verify(source, pins=pins, kept=kept, policy=policy, deep=deep, watch=watch)
+    found = verify(source, pins=pins, kept=kept, policy=policy, deep=deep, watch=watch, looks=looks)
     for name in source.strays():
         raise refusals.altered(MISPLACED, str(folder / name), "export to a new folder, and compare")
     return found

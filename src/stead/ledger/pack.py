@@ -125,7 +125,7 @@ class Bundles:
         self._group, self._leaves = -1, list[bytes]()
 
     def entries(self, db: Connection, rows: Sequence[Sequence[Any]]) -> tuple[StoredEntry, ...]:
-        """Entries from their columns (seq, id, type, subject, ts_ms, leaf). SteadError `ledger.altered`: one can't be unpacked."""
+        """Entries from their columns (seq, id, type, subject, ts_ms, leaf). SteadError `ledger.altered`: it can't be unpacked."""
         found, group, leaves = [], -1, list[bytes]()
         for seq, id_, type_, subject, ts_ms, leaf in rows:
             if not leaf:

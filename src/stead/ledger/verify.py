@@ -7,27 +7,27 @@ not hold is raised as a SteadError, named as in `stead.ledger.refusals`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from stead.ledger import refusals
-from stead.ledger.key_chain import ROTATED, KeyChain
-from stead.ledger.leaf import iso
+from stead.ledger.key_chain import KeyChain
 from stead.ledger.source import LogSource
-from stead.ledger.strict_leaf import LeafHead, about, heads_of, unfit
-from stead.model.ledger_messages import LEAVES_MAX, LedgerHead
-from stead.model.record import StoredEntry
+from stead.ledger.span import Seen, look
+from stead.model.ledger_messages import LedgerHead
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.keys import VerifierKey, parse_vkey
-from stead.tlog.merkle import HASH_BYTES, Unproven, leaf_hashes
+from stead.tlog.merkle import HASH_BYTES, Unproven
 from stead.tlog.note import Note, parse_note, verified
 from stead.tlog.policy import NONE, LogLine, TrustPolicy, check_checkpoint, parse_policy
 from stead.tlog.strict import Malformed, encode64
 from stead.tlog.tiles import WIDTH, Tile, TileTree
 
+SPAN: Final = 64 * WIDTH
+Looks = Callable[[Sequence[tuple[int, int]]], Iterable[Seen]]
+"""Looks at stretches of entries, [start, end) of their indexes, and gives what was seen of each, in their order."""
 Watch = Callable[[int, int], None]
 """Told of progress: leaves done, leaves in all."""
 
@@ -73,13 +73,14 @@ def verify(
     policy: TrustPolicy | None = None,
     deep: bool = False,
     watch: Watch | None = None,
+    looks: Looks | None = None,
 ) -> Verification:
     """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
 
     `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints; of those that only lay
     `beside` the log another log's are passed over. `policy` is the reader's own: its logs are pinned too, and a quorum of its
     witnesses must have cosigned a checkpoint that the log continues. `deep` also checks every column, that each leaf is
-    canonical, and every blob that is still there.
+    canonical, and every blob that is still there. `looks` does the looking where it is not to be done here, with as much care.
     """
     head = source.head()
     pins = [*pins, *(log.key for log in (policy.logs if policy else ()))]
@@ -87,7 +88,7 @@ def verify(
     note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
     beside = [*_cosigned(head, policy, known, source.place), *(one for one in beside if _is_of(one, checkpoint.origin))]
     older = [(one, kept_checkpoint(one, checkpoint)) for one in (*kept, *beside)]
-    walk = _Walk(source, deep, watch)
+    walk = _Walk(source, looks or (lambda spans: (look(source, *span, deep=deep) for span in spans)), watch)
     walk.to({*(one.size for _, one in older if one.size < checkpoint.size), checkpoint.size}, checkpoint.size)
     _compare_root(walk, checkpoint)
     trusted = walk.keys.trusted(pins or known[-1:])
@@ -199,21 +200,11 @@ def _nothing_beyond(source: LogSource, size: int) -> None:
         raise refusals.altered(f"entry {number} is in the ledger, and no checkpoint was ever signed for it", source.place)
 
 
-def _mistyped(entries: Sequence[StoredEntry]) -> int:
-    """The first entry with a column of another type, which SQLite allows, or a number that is no time."""
-    for entry in entries:
-        try:
-            iso(msgspec.convert(msgspec.structs.asdict(entry), StoredEntry).ts_ms)
-        except (msgspec.ValidationError, OverflowError):
-            return entry.seq
-    return entries[0].seq
-
-
 class _Walk:
-    """One pass over all leaves: the tree they give, and what is checked of each."""
+    """One pass over all leaves: the tree they give, compared with what the log keeps of it."""
 
-    def __init__(self, source: LogSource, deep: bool, watch: Watch | None) -> None:
-        self.source, self.deep, self.watch = source, deep, watch
+    def __init__(self, source: LogSource, looks: Looks, watch: Watch | None) -> None:
+        self.source, self.looks, self.watch = source, looks, watch
         self.tree = TileTree()
         self.roots: dict[int, bytes] = {}
         self.keys = KeyChain()
@@ -221,59 +212,22 @@ class _Walk:
 
     def to(self, sizes: set[int], last: int) -> None:
         """Walk to the last size, and note the root at each."""
-        for size in sorted(sizes):
-            while self.tree.size < size:
-                entries = self.source.leaves(self.tree.size, min(self.tree.size + LEAVES_MAX, size))
-                if not entries:
-                    raise refusals.truncated(last, self.tree.size, self.source.place)
-                try:
-                    self._take(entries)
-                except (TypeError, ValueError, OverflowError):
-                    raise refusals.malformed("a column is of another type", self._at(_mistyped(entries))) from None
-                if self.watch is not None:
-                    self.watch(self.tree.size, last)
-            self.roots[size] = self.tree.root()
+        ends = sorted({*sizes, *range(SPAN, last, SPAN)})
+        spans = list(zip([0, *ends], ends, strict=False))
+        for (start, end), seen in zip(spans, self.looks(spans), strict=True):
+            for tile in self.tree.append(seen.hashes):
+                self._compare_tile(tile)
+            for entry in seen.rotated:
+                self.keys.add(entry, self.source.place)
+            self.blobs, self.erased = self.blobs + seen.blobs, self.erased + seen.erased
+            if len(seen.hashes) < end - start:
+                raise refusals.truncated(last, self.tree.size, self.source.place)
+            if end in sizes:
+                self.roots[end] = self.tree.root()
+            if self.watch is not None:
+                self.watch(end, last)
         for tile in self.tree.partial():
             self._compare_tile(tile)
-
-    def _take(self, entries: Sequence[StoredEntry]) -> None:
-        first = self.tree.size + 1
-        if [entry.seq for entry in entries] != list(range(first, first + len(entries))):
-            missing, found = next((number, one.seq) for number, one in enumerate(entries, first) if one.seq != number)
-            raise refusals.altered(f"entry {missing} is missing: number {found} stands in its place", self.source.place)
-        leaves = [entry.leaf for entry in entries]
-        heads = self._heads(entries, leaves)
-        for tile in self.tree.append(leaf_hashes(leaves)):
-            self._compare_tile(tile)
-        if self.deep:
-            self._look_deep(entries, heads)
-
-    def _heads(self, entries: Sequence[StoredEntry], leaves: Sequence[bytes]) -> list[LeafHead]:
-        """What the leaves say of themselves: the same as the columns beside them. Changes of the log's key are noted."""
-        try:
-            heads = heads_of(leaves)
-        except ValueError:
-            heads = [self._head(entry) for entry in entries]
-        types = [head.type for head in heads]
-        if [entry.id for entry in entries] != [head.id for head in heads] or [entry.type for entry in entries] != types:
-            for entry, head in zip(entries, heads, strict=True):
-                self._same(entry, {"id": (entry.id, head.id), "type": (entry.type, head.type)})
-        if ROTATED in types:
-            for entry in entries:
-                if entry.type == ROTATED:
-                    self.keys.add(entry, self.source.place)
-        return heads
-
-    def _same(self, entry: StoredEntry, columns: dict[str, tuple[str, str]]) -> None:
-        for name, (column, said) in columns.items():
-            if column != said:
-                raise refusals.altered(f"the column with its {name} says something else than its leaf", self._at(entry.seq))
-
-    def _head(self, entry: StoredEntry) -> LeafHead:
-        try:
-            return heads_of((entry.leaf,))[0]
-        except ValueError as error:
-            raise refusals.altered(f"its leaf can't be read: {error}", self._at(entry.seq)) from None
 
     def _compare_tile(self, tile: Tile) -> None:
         """Compare with what the log keeps: where they differ is where a leaf was changed."""
@@ -288,38 +242,4 @@ class _Walk:
         step = HASH_BYTES
         place = next(i for i in range(tile.width) if kept[i * step : (i + 1) * step] != tile.hashes[i * step : (i + 1) * step])
         seq = tile.index * WIDTH + place + 1
-        raise refusals.altered("its leaf is not the one that the tree has the hash of", self._at(seq))
-
-    def _look_deep(self, entries: Sequence[StoredEntry], heads: Sequence[LeafHead]) -> None:
-        named: dict[int, str] = {}
-        for entry, head in zip(entries, heads, strict=True):
-            self._same(entry, {"time": (iso(entry.ts_ms), head.ts), "subject": (entry.subject, about(entry.leaf))})
-            if why := unfit(entry.leaf):
-                raise refusals.altered(f"its leaf is not canonical JSON: {why}", self._at(entry.seq))
-            if head.blob:
-                named[entry.seq] = head.blob
-        self._check_blobs(named, self._blobs(entries[0].seq - 1, entries[-1].seq))
-
-    def _check_blobs(self, named: dict[int, str], found: dict[int, bytes]) -> None:
-        for seq, ref in named.items():
-            blob = found.pop(seq, None)
-            if blob is None:
-                self.erased += 1
-            elif "sha256:" + hashlib.sha256(blob).hexdigest() != ref:
-                raise refusals.altered("what is kept beside its leaf is not what the leaf has the hash of", self._at(seq))
-            else:
-                self.blobs += 1
-        if found:
-            raise refusals.altered("something is kept beside its leaf that the leaf does not name", self._at(min(found)))
-
-    def _blobs(self, start: int, end: int) -> dict[int, bytes]:
-        """Entry number to salt ‖ data."""
-        found: dict[int, bytes] = {}
-        while start < end:
-            answer = self.source.blobs(start, end)
-            found.update({blob.seq: blob.salt + blob.data for blob in answer.blobs})
-            start = answer.end if answer.end > start else end
-        return found
-
-    def _at(self, seq: int) -> str:
-        return f"{self.source.place}, entry {seq}"
+        raise refusals.altered("its leaf is not the one that the tree has the hash of", f"{self.source.place}, entry {seq}")
