@@ -19,6 +19,7 @@ from stead.flow.record import Stamp
 from stead.ledger.store import LedgerStore
 from stead.model.errors import SteadError
 from stead.testing import FakeClock
+from stead.tlog.tiles import WIDTH
 from tests.flow.kit import NOW, counter
 from tests.ledger.power import Disk, Fault, Op
 from tests.ledger.test_power import checkpoint, root
@@ -147,6 +148,61 @@ def test_an_operation_that_fails_once(tmp_path: Path, name: str) -> None:
 def test_each_operation_fails_once(tmp_path: Path, name: str) -> None:
     """Buys: the one write in hundreds after which the store would not come back."""
     each(tmp_path, name, step=1)
+
+
+async def base(place: Path) -> dict[str, bytes]:
+    """The file of a log with two groups to pack, some of whose leaves have something beside them."""
+    disk, stamp = Disk(), Stamp("host1", NOW, counter("b"))
+    store = LedgerStore.open(place / "ledger.db", "host1", FakeClock(), connect=disk.connect)
+    for _ in range(3 * WIDTH // 64):
+        await store.commit([record.entry("test.noted", stamp, {}, bulk="x" * 50 * (n % 3) or None) for n in range(64)])
+    store.close()
+    return {name: bytes(data) for name, data in disk.files.items()}
+
+
+async def packing(place: Path, files: dict[str, bytes], failing: Callable[[Disk], Failing | None]) -> tuple[int, bool]:
+    """Pack, with faults; then pack again. How many operations of a kind that took, and whether it failed at first."""
+    disk = Disk(files)
+    store = LedgerStore.open(place / "ledger.db", "host1", FakeClock(), connect=disk.connect)
+    leaves, blobs, shown = store.log.leaves(0, 1000), store.log.blobs(0, 1000), store.checkpoint
+    fault, failed, done = failing(disk), False, 0
+    try:
+        done = (await store.tidy()).groups
+    except SteadError:
+        failed = True
+    seen = fault.seen if fault else 0
+    assert store.log.leaves(0, 1000) == leaves and store.log.blobs(0, 1000) == blobs
+    done += (await store.tidy()).groups
+    assert done == 2 and store.checkpoint == shown
+    store.close()
+    store = LedgerStore.open(place / "ledger.db", "host1", FakeClock(), connect=disk.connect)
+    assert store.log.leaves(0, 1000) == leaves and store.log.blobs(0, 1000) == blobs and store.checkpoint == shown
+    assert store._need().execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    store.close()
+    return seen, failed
+
+
+def each_while_packing(place: Path, name: str, step: int) -> None:
+    code, kind = KINDS[name]
+    files = asyncio.run(base(place))
+    total, _ = asyncio.run(packing(place, files, lambda disk: Failing(disk, code, kind, at=-1)))
+    failed = [
+        asyncio.run(packing(place, files, lambda disk, at=at: Failing(disk, code, kind, at)))[1]
+        for at in range(1, total + 1, step)
+    ]
+    assert any(failed)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_operation_that_fails_while_leaves_are_packed(tmp_path: Path, name: str) -> None:
+    each_while_packing(tmp_path, name, step=1 if "fsync" in name else 23)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in KINDS if "fsync" not in name])
+def test_each_operation_fails_once_while_leaves_are_packed(tmp_path: Path, name: str) -> None:
+    """Buys: no single write of the largest transaction that there is may lose a leaf."""
+    each_while_packing(tmp_path, name, step=1)
 
 
 @pytest.mark.parametrize("name", KINDS)
