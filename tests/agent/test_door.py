@@ -17,7 +17,7 @@ import pytest
 
 from stead import wire
 from stead.agent.bus import QUEUE_LIMIT, LocalBus
-from stead.agent.door import Doorkeeper
+from stead.agent.door import MAX_A_STRANGER, MAX_STRANGERS, Doorkeeper
 from stead.model import messages as m
 from stead.model.errors import SteadError
 from stead.model.policy import Actor
@@ -47,6 +47,14 @@ class Place:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(self.door.path))
+
+    async def first_words(self) -> list[Any]:
+        """What the door says before anything is asked."""
+        reader, writer = await self.connect()
+        reply = wire.decode_outgoing(await reader.readline())
+        writer.close()
+        assert isinstance(reply, m.Reply)
+        return [reply.body]
 
     async def ask(self, *bodies: Any, person: str = "") -> list[Any]:
         reader, writer = await self.connect()
@@ -85,6 +93,38 @@ async def test_a_process_that_stead_started_is_no_person_but_may_look_and_pause(
     refused, looked, paused = await place.ask(m.Approve("x", "h"), m.GetStatus(), m.Pause())
     assert refused.code == "peer.own-process"
     assert (looked, paused) == (m.Done(), m.Done())
+
+
+async def test_strangers_leave_room_for_people(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = 60_000
+    monkeypatch.setattr(wire, "peer_credentials", lambda _: (1, uid, uid))
+    held = []
+    for number in range(MAX_STRANGERS + MAX_A_STRANGER):
+        uid = 60_000 + number // MAX_A_STRANGER
+        reader, writer = await place.connect()
+        writer.write(wire.encode(m.Request(1, m.Pause())))
+        reply = wire.decode_outgoing(await reader.readline())
+        assert isinstance(reply, m.Reply) and (reply.body == m.Done()) == (number < MAX_STRANGERS)
+        held.append(writer)
+    uid = os.getuid()
+    assert await place.ask(m.GetStatus()) == [m.Done()]
+    uid = 70_000
+    (refused,) = await place.first_words()
+    assert refused.code == "agent.busy"
+    for writer in held:
+        writer.close()
+    while len(place.door.connections) > 0:
+        await asyncio.sleep(0.01)
+    assert await place.ask(*[m.Pause()] * 3) == [m.Done()] * 3 and place.door.strangers.total() <= 1
+
+
+async def test_one_stranger_leaves_room_for_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "peer_credentials", lambda _: (1, 60_000, 60_000))
+    held = [await place.connect() for _ in range(MAX_A_STRANGER)]
+    (refused,) = await place.first_words()
+    assert refused.code == "agent.busy"
+    for _, writer in held:
+        writer.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another uid")

@@ -27,6 +27,8 @@ from stead.model.ledger_messages import RotateKey
 from stead.model.policy import Actor
 
 MAX_CONNECTIONS: Final = 64
+MAX_STRANGERS: Final = 32  # of them by uids that may only pause (the hub is one until it has said who it is)
+MAX_A_STRANGER: Final = 8
 MAX_LINE: Final = 1 << 20
 ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey)
 FREE: Final = (m.Pause, m.Hello)
@@ -67,6 +69,7 @@ class Doorkeeper:
         self.hubs = hubs  # pids that proved themselves as our hub
         self.server: asyncio.Server | None = None
         self.connections: set[asyncio.StreamWriter] = set()
+        self.strangers: Counter[int] = Counter()  # uid → its connections
 
     async def open(self) -> None:
         """Listen. The run directory is 0711 and the socket 0666: who may do what is decided by peer credentials."""
@@ -98,9 +101,11 @@ class Doorkeeper:
         pid, uid, _ = wire.peer_credentials(writer.get_extra_info("socket"))
         peer = Peer(pid, uid)
         self.connections.add(writer)
+        strange = uid not in self.people
+        self.strangers[uid] += strange
         listening: list[asyncio.Task[None]] = []
         try:
-            if len(self.connections) > MAX_CONNECTIONS:
+            if self._crowded(uid):
                 raise SteadError(
                     "too many connections to the agent", str(self.path), "close some and try again", code="agent.busy"
                 )
@@ -119,9 +124,15 @@ class Doorkeeper:
             for task in listening:
                 task.cancel()
             self.connections.discard(writer)
+            self.strangers[uid] -= strange
             if peer.hub:
                 self.hubs.subtract((peer.pid,))
             writer.close()
+
+    def _crowded(self, uid: int) -> bool:
+        """Are there too many connections for one more of this uid? Strangers can't fill the room that people need."""
+        of_uid, of_all = self.strangers[uid], self.strangers.total()
+        return of_uid > MAX_A_STRANGER or (of_uid > 0 and of_all > MAX_STRANGERS) or len(self.connections) > MAX_CONNECTIONS
 
     async def _one(self, line: bytes, peer: Peer, writer: asyncio.StreamWriter, listening: list[asyncio.Task[None]]) -> None:
         request = wire.decode_request(line)
