@@ -91,7 +91,12 @@ def checked(bundle: ProofBundle, thing: str, folder: Path, place: str) -> Writte
         wanted = policy._replace(quorum="none") if bundle.note else policy
         proven = prove(bundle.leaf, parse_proof(bundle.proof), wanted)
         leaf = read_leaf(bundle.leaf)
-        if leaf is None or leaf.id != bundle.id or not NAME.fullmatch(bundle.id) or thing.encode("utf-8", "replace") not in bundle.leaf:
+        if (
+            leaf is None
+            or leaf.id != bundle.id
+            or not NAME.fullmatch(bundle.id)
+            or thing.encode("utf-8", "replace") not in bundle.leaf
+        ):
             raise Malformed("its leaf is not the one that was asked for")
     except Malformed as error:
         what = f"this proof does not hold: {error}"
