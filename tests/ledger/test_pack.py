@@ -151,6 +151,7 @@ async def test_an_entry_that_is_missing_is_named_and_nothing_is_packed(tmp_path:
     "damage",
     [
         "UPDATE bundles SET data = x'00' WHERE place = 0",
+        "UPDATE bundles SET data = CAST(data || x'00' AS BLOB) WHERE place = 0",
         "DELETE FROM bundles WHERE place = 0",
         "UPDATE bundles SET data = (SELECT substr(data, 1, 100) FROM bundles WHERE place = 0)",
     ],
@@ -189,3 +190,10 @@ def test_a_blob_is_deflated_by_itself(data: bytes) -> None:
 def test_a_day_is_the_least_that_runs_are_kept() -> None:
     days = (-5.0, 0.0, float("nan"), 1.0, 1.5, float("inf"))
     assert [pack.kept_ms(one) / DAY_MS for one in days] == [1, 1, 1, 1, 1.5, 36_500]
+
+
+def test_a_bundle_that_unpacks_to_more_than_leaves_can_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "BUNDLE_MAX_BYTES", 1000)
+    assert pack._unzipped(zlib.compress(bytes(1000))) == bytes(1000)
+    with pytest.raises(zlib.error):
+        pack._unzipped(zlib.compress(bytes(1001)))

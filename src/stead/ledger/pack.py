@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
-from stead.ledger.leaf import Blob, blob_of
+from stead.ledger.leaf import LEAF_MAX_BYTES, Blob, blob_of
 from stead.model.errors import SteadError
 from stead.model.record import StoredEntry
 from stead.tlog.strict import Malformed
@@ -25,6 +25,7 @@ from stead.tlog.tiles import WIDTH, bundle, unbundle
 RECENT: Final = WIDTH  # so many of the newest entries are never packed: most of what is read is among them
 GROUPS_A_CALL: Final = 2  # some 15 ms of CPU; a busy host fills a group in two hours
 ROWS_A_CALL: Final = 200
+BUNDLE_MAX_BYTES: Final = WIDTH * (LEAF_MAX_BYTES + 2)
 KEEP_DAYS: Final = 90.0  # how long runs and findings stay in their tables after they ended
 _KEEP_BOUNDS: Final = (1.0, 36_500.0)  # budgets count the runs of the last hour
 _DAY_MS: Final = 86_400_000
@@ -117,6 +118,15 @@ def inflated(data: bytes) -> bytes:
     return zlib.decompress(bytes(data), _DEFLATE)
 
 
+def _unzipped(data: bytes) -> bytes:
+    """A bundle, which can't be longer than its leaves can be: a damaged row must not fill the memory."""
+    unpacker = zlib.decompressobj()
+    found = unpacker.decompress(data, BUNDLE_MAX_BYTES)
+    if not unpacker.eof or unpacker.unused_data:
+        raise zlib.error("it is not one whole stream of the length that a bundle can have")
+    return found
+
+
 class Bundles:
     """Reads what was packed. The bundle that was unpacked last is kept: readers go from one entry to the next."""
 
@@ -151,7 +161,7 @@ class Bundles:
         if group != self._group:
             row = db.execute("SELECT data FROM bundles WHERE place = ?", (group,)).fetchone()
             try:
-                leaves = unbundle(zlib.decompress(bytes(row[0]))) if row else []
+                leaves = unbundle(_unzipped(bytes(row[0]))) if row else []
             except (zlib.error, Malformed) as error:
                 raise self._altered(group, str(error)) from error
             if len(leaves) != WIDTH:
