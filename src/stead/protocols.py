@@ -153,6 +153,7 @@ class Ledger(Protocol):
     ) -> Sequence[StoredEntry]: ...
     def live_runs(self) -> Sequence[Run]: ...  # those that are not final, as they are durable
     def entries(self, limit: int, subject: str, types: Sequence[str]) -> Sequence[StoredEntry]: ...  # newest first; () is all
+    def count(self, subject: str, types: Sequence[str]) -> int: ...  # how many such entries there are
     def commits(self, run_id: str) -> int: ...  # how many transactions have carried this run
 
 

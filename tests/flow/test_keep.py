@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stead.flow import record, runs
+from stead.flow import receipt, record, runs
+from stead.model.change import Verdict
 from stead.model.errors import SteadError
 from stead.model.find import Finding
 from stead.model.messages import Event
@@ -77,6 +78,33 @@ async def test_a_receipt_goes_with_the_move_it_is_due_for(bench: Bench) -> None:
     body = json.loads(entries[0].leaf)["body"]
     assert body["cost"]["fsyncs"] == bench.ledger.commits(run.id)
     assert body["steps"][0]["receipts"][0]["operations"] == ["turn a to 9"]
+
+
+async def test_two_runs_due_in_one_commit_each_get_a_receipt_whose_hashes_hold(bench: Bench) -> None:
+    moved = []
+    for name, level in (("a", 1), ("b", 2)):
+        run = await bench.hands.run(await bench.given(dial_step(name, level, lease_s=60.0), id=f"run-{name}"))
+        moved.append(runs.verified(run, Verdict("helped", "because"), bench.hands.writer.stamp()))
+    entries = [one for _, written in moved for one in written]
+    await bench.hands.keeper.commit(entries, runs=[run for run, _ in moved])
+    stored = {one.id: one for one in bench.ledger.entries(100)}
+    given = {one.subject: json.loads(one.leaf)["body"] for one in stored.values() if one.type == receipt.ISSUED}
+    assert len(moved) == 2 and given.keys() == {run.id for run, _ in moved}
+    for run, written in moved:
+        bound = {one["id"]: one["leaf"] for one in given[run.id]["entries"]}
+        assert bound.keys() >= {one.id for one in written}
+        assert bound == {one: receipt.hashed(stored[one].leaf) for one in bound}
+        assert {stored[one].subject for one in bound} == {run.id}
+
+
+async def test_a_receipt_counts_the_entries_that_were_too_many_to_look_at(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = await bench.hands.run(await bench.given(dial_step(lease_s=60.0)))
+    known = len(bench.ledger.entries(100, run.id, receipt.BINDS))
+    monkeypatch.setattr(receipt, "STORED_MAX", 2)
+    await bench.verdict(run, "helped")
+    body = json.loads(bench.ledger.entries(1, run.id, (receipt.ISSUED,))[0].leaf)["body"]
+    assert known > 2 and body["entries_left_out"] == known - 2
+    assert [one["type"] for one in body["entries"]][-2:] == ["verdict.made", "run.held"] and len(body["entries"]) == 4
 
 
 async def test_a_road_recommends_and_records_in_one_transaction_and_holds_are_recorded(tmp_path: Any) -> None:

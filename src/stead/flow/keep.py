@@ -50,8 +50,7 @@ class Keeper:
 
         Raises SteadError: nothing of it is recorded, and nothing was told.
         """
-        for run in runs:
-            entries = self._with_receipt(run, entries)
+        entries = self._with_receipts(runs, entries)
         stored = await self.ledger.commit(
             entries,
             runs=runs,
@@ -64,15 +63,21 @@ class Keeper:
         self._tell(entries, stored, runs, findings)
         return stored
 
-    def _with_receipt(self, run: Run, entries: Sequence[Entry]) -> Sequence[Entry]:
-        if not receipt.due(run, entries):
+    def _with_receipts(self, runs: Sequence[Run], entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries, salted once (every receipt has their hashes), and the receipts that are due in them."""
+        due = [run for run in runs if receipt.due(run, entries)]
+        if not due:
             return entries
-        salted = [msgspec.structs.replace(one, salt=os.urandom(SALT_BYTES)) for one in entries]
+        salted = [msgspec.structs.replace(one, salt=one.salt or os.urandom(SALT_BYTES)) for one in entries]
+        ids = {run.id for run in runs}
+        return [*salted, *(self._receipt(run, [one for one in salted if one.subject not in ids - {run.id}]) for run in due)]
+
+    def _receipt(self, run: Run, salted: Sequence[Entry]) -> Entry:
         known = [*self.ledger.entries(receipt.STORED_MAX, run.id, receipt.BINDS)]
+        older = self.ledger.count(run.id, receipt.BINDS) - len(known) if len(known) == receipt.STORED_MAX else 0
         if run.proposal.finding_id:
             known += self.ledger.entries(1, run.proposal.finding_id, ("finding.opened",))
-        fsyncs = self.ledger.commits(run.id) + 1
-        return [*salted, receipt.issued(run, salted, known, fsyncs, self.new_id)]
+        return receipt.issued(run, salted, known, self.ledger.commits(run.id) + 1, self.new_id, older)
 
     def _tell(
         self, entries: Sequence[Entry], stored: Sequence[StoredEntry], runs: Sequence[Run], findings: Sequence[Finding]

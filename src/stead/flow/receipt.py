@@ -48,9 +48,12 @@ def due(run: Run, entries: Sequence[Entry]) -> bool:
     return f"run.{run.state}" in types and (stands or (run.final and bool(run.attempts)))
 
 
-def issued(run: Run, entries: Sequence[Entry], stored: Sequence[StoredEntry], fsyncs: int, new_id: Callable[[], str]) -> Entry:
+def issued(
+    run: Run, entries: Sequence[Entry], stored: Sequence[StoredEntry], fsyncs: int, new_id: Callable[[], str], older: int = 0
+) -> Entry:
     """The receipt of a run. `entries` are committed with it, and have their salts; `stored` are durable: the run's, and its
-    finding's. `fsyncs` is how many transactions carried the run, this one with them."""
+    finding's. `fsyncs` is how many transactions carried the run, this one with them; `older` how many entries of the run are
+    durable and not among the `stored`, for there are too many."""
     last = entries[-1]
     stamp = Stamp(last.host, Now(last.ts_ms, 0), new_id, AGENT)
     former = [one for one in stored if one.type == ISSUED]
@@ -59,7 +62,7 @@ def issued(run: Run, entries: Sequence[Entry], stored: Sequence[StoredEntry], fs
         body = _shortened(body)
     body["supersedes"] = max(former, key=lambda one: one.seq).id if former else ""
     bound, left_out = _fitting(bind(entries, stored), ROOM_BYTES - len(canonical(body)))
-    body |= {"entries": [one._asdict() for one in bound], "entries_left_out": left_out}
+    body |= {"entries": [one._asdict() for one in bound], "entries_left_out": left_out + older}
     bulk = {"reason": run.reason, "title": run.proposal.title}
     return entry("receipt.issued", stamp, body, subject=run.id, cause=last.id, bulk=bulk)
 

@@ -132,14 +132,13 @@ class LedgerReader(LogReader):
 
     def entries(self, limit: int = 50, subject: str = "", types: Sequence[str] = ()) -> Sequence[StoredEntry]:
         """The newest entries, newest first; about one subject (a finding's or run's id), of some types."""
-        where, values = ["1"], list[Any]()
-        if subject:
-            where.append("subject = ?")
-            values.append(subject)
-        if types:
-            where.append(f"type IN ({', '.join('?' * len(types))})")
-            values.extend(types)
-        return self._entries(f"{' AND '.join(where)} ORDER BY seq DESC LIMIT ?", *values, limit)
+        where, values = _about(subject, types)
+        return self._entries(f"{where} ORDER BY seq DESC LIMIT ?", *values, limit)
+
+    def count(self, subject: str = "", types: Sequence[str] = ()) -> int:
+        """How many entries there are about one subject, of some types."""
+        where, values = _about(subject, types)
+        return int(self._rows(f"SELECT count(*) FROM entries WHERE {where}", *values)[0][0])  # noqa: S608 - our own words
 
     def search(self, query: SearchEntries) -> EntryPage:
         """Entries that meet a query, newest first. One answer looks at a bounded stretch, so that nobody waits long for it."""
@@ -163,3 +162,15 @@ class LedgerReader(LogReader):
     def actions_since(self, unix_ms: int) -> int:
         """How many runs made their first change at or after this time; those that lower autonomy don't count."""
         return int(self._rows("SELECT count(*) FROM runs WHERE began_ms >= ?", unix_ms)[0][0])
+
+
+def _about(subject: str, types: Sequence[str]) -> tuple[str, list[Any]]:
+    """The condition on entries about one subject, of some types, and its values. Empty: whatever it is."""
+    where, values = ["1"], list[Any]()
+    if subject:
+        where.append("subject = ?")
+        values.append(subject)
+    if types:
+        where.append(f"type IN ({', '.join('?' * len(types))})")
+        values.extend(types)
+    return " AND ".join(where), values
