@@ -1,6 +1,6 @@
 """Checks stead's proofs with tlog-scales: log signatures, cosignatures, inclusion and consistency.
 
-    python scales.py LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds, or fails
+    python scales.py LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds (exit code 0), or why not (1)
     python scales.py                                                 reads cases, one JSON object a line; answers "ok" or why not
 
 What is not theirs: splitting the proof file into lines, and the policy's groups. Nothing of stead is imported.
@@ -75,7 +75,7 @@ def check_inclusion(policy: Policy, leaf: bytes, proof: bytes) -> str:
     hashes = [base64.b64decode(line, validate=True) for line in lines[1:]]
     checkpoint = policy.opened(signed)
     InclusionProof(int(index), checkpoint.size, hashes).check(leaf_hash(leaf), checkpoint.root_hash)
-    return f"entry {index} of a tree of {checkpoint.size}"
+    return f"proven: entry {int(index) + 1} of {checkpoint.size} in {checkpoint.origin} (index {index})"
 
 
 def check(case: dict[str, bytes], hashes: list[bytes]) -> str:
@@ -99,15 +99,30 @@ def answer(line: str) -> str:
     return "ok"
 
 
+def proven(names: list[str]) -> str:
+    """What the three files prove, in words. Exits with the reason when that is nothing."""
+    try:
+        leaf, proof, policy = (Path(name).read_bytes() for name in names)
+    except OSError as error:
+        print(f"can't read {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        return check({"leaf": leaf, "proof": proof, "policy": policy}, [])
+    except Exception as error:
+        sys.exit(f"not proven: {error}")
+
+
 def main(names: list[str]) -> None:
     """Three files, or cases on standard input."""
     logging.disable()
-    if names:
-        leaf, proof, policy = (Path(name).read_bytes() for name in names)
-        print(check({"leaf": leaf, "proof": proof, "policy": policy}, []))
-        return
-    for line in sys.stdin:
-        print(answer(line))
+    if len(names) == len(("leaf", "proof", "policy")):
+        print(proven(names))
+    elif names:
+        print("usage: scales.py LEAF.json PROOF.tlog-proof POLICY.tlog-policy", file=sys.stderr)
+        sys.exit(2)
+    else:
+        for line in sys.stdin:
+            print(answer(line))
 
 
 if __name__ == "__main__":

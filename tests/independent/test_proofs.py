@@ -7,6 +7,7 @@ a proof that they accept, and forgeries that they refuse, are worth something. A
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,8 +129,22 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_a_person_runs_them_on_what_stead_proof_wrote(program: Program, files: list[Path], tmp_path: Path) -> None:
     done = program.run(*files)
-    assert done.returncode == 0 and done.stdout == "entry 40 of a tree of 100\n", done.stderr
+    assert done.returncode == 0 and re.fullmatch(r"proven: entry 41 of 100 in \S+/ledger \(index 40\)\n", done.stdout), done
     changed = tmp_path / "changed.json"
     changed.write_bytes(files[0].read_bytes() + b" ")
     refused = program.run(changed, *files[1:])
-    assert refused.returncode != 0 and not refused.stdout
+    assert refused.returncode == 1 and not refused.stdout
+    assert refused.stderr.startswith("not proven: ") and refused.stderr.count("\n") == 1
+
+
+def test_a_call_that_lacks_a_file_is_no_proof(program: Program, files: list[Path], tmp_path: Path) -> None:
+    for wrong in (files[:1], files[:2], [*files, files[0]], [files[0], tmp_path / "none", files[2]]):
+        done = program.run(*wrong)
+        assert done.returncode == 2 and not done.stdout and done.stderr.count("\n") == 1, done
+
+
+def test_what_sigstore_does_not_look_at_is_said(witnessed: Log, proofs: list[Proof], folder: Path, tmp_path: Path) -> None:
+    program, paths = here("sigstore", folder), [tmp_path / name for name in ("leaf", "proof", "policy")]
+    for path, data in zip(paths, proofs[0][:3], strict=True):
+        path.write_bytes(data)
+    assert "witnesses cosigned was not looked at" in program.run(*paths).stdout

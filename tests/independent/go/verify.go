@@ -1,6 +1,6 @@
 // Checks stead's proofs with the Go team's own code, golang.org/x/mod/sumdb: signatures, inclusion and consistency.
 //
-//	verify LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds, or fails
+//	verify LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds (exit code 0), or why not (1)
 //	verify                                                 reads cases, one JSON object a line; answers "ok" or why not
 //
 // What is not theirs: splitting the proof file into lines, the policy's groups, and the message that a witness signs.
@@ -121,10 +121,10 @@ func (p *policy) met(name string, signed func(note.Verifier) bool) bool {
 }
 
 // The tree that a checkpoint speaks of, when the policy trusts its signatures.
-func (p *policy) open(checkpoint []byte) (tlog.Tree, error) {
+func (p *policy) open(checkpoint []byte) (tree tlog.Tree, name string, err error) {
 	signed, err := note.Open(checkpoint, note.VerifierList(p.known...))
 	if err != nil {
-		return tlog.Tree{}, err
+		return tree, "", err
 	}
 	has := func(name string, hash uint32) bool {
 		for _, each := range signed.Sigs {
@@ -140,12 +140,13 @@ func (p *policy) open(checkpoint []byte) (tlog.Tree, error) {
 		byLog = byLog || p.logs[key.Name()] && key.Name() == origin[0] && has(key.Name(), key.KeyHash())
 	}
 	if !byLog {
-		return tlog.Tree{}, errors.New("not signed by a log that the policy names")
+		return tree, "", errors.New("not signed by a log that the policy names")
 	}
 	if !p.met(p.quorum, func(key note.Verifier) bool { return has(key.Name(), key.KeyHash()) }) {
-		return tlog.Tree{}, errors.New("the policy's quorum of witnesses is not met")
+		return tree, "", errors.New("the policy's quorum of witnesses is not met")
 	}
-	return tlog.ParseTree([]byte("go.sum database tree\n" + origin[1]))
+	tree, err = tlog.ParseTree([]byte("go.sum database tree\n" + origin[1]))
+	return tree, origin[0], err
 }
 
 func hashes(raw [][]byte) (out []tlog.Hash, err error) {
@@ -184,23 +185,23 @@ func checkInclusion(p *policy, leaf, proof []byte) (string, error) {
 		}
 		path = append(path, hash)
 	}
-	tree, err := p.open(proof[split+2:])
+	tree, origin, err := p.open(proof[split+2:])
 	if err != nil {
 		return "", err
 	}
 	if index < 0 || index >= tree.N {
 		return "", errors.New("the index lies outside of the tree")
 	}
-	said := fmt.Sprintf("entry %d of a tree of %d", index, tree.N)
+	said := fmt.Sprintf("proven: entry %d of %d in %s (index %d)", index+1, tree.N, origin, index)
 	return said, tlog.CheckRecord(path, tree.N, tree.Hash, index, tlog.RecordHash(leaf))
 }
 
 func checkConsistency(p *policy, in input) (string, error) {
-	old, err := p.open(in.Old)
+	old, _, err := p.open(in.Old)
 	if err != nil {
 		return "", err
 	}
-	tree, err := p.open(in.Checkpoint)
+	tree, _, err := p.open(in.Checkpoint)
 	if err != nil {
 		return "", err
 	}
@@ -223,9 +224,9 @@ func check(in input) (string, error) {
 	return checkInclusion(p, in.Leaf, in.Proof)
 }
 
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+func fail(code int, why ...any) {
+	fmt.Fprintln(os.Stderr, why...)
+	os.Exit(code)
 }
 
 func main() {
@@ -234,23 +235,25 @@ func main() {
 		for at := range files {
 			data, err := os.ReadFile(os.Args[at+1])
 			if err != nil {
-				fail(err)
+				fail(2, "can't read it:", err)
 			}
 			files[at] = data
 		}
 		said, err := check(input{Leaf: files[0], Proof: files[1], Policy: files[2]})
 		if err != nil {
-			fail(err)
+			fail(1, "not proven:", err)
 		}
 		fmt.Println(said)
 		return
+	} else if len(os.Args) > 1 {
+		fail(2, "usage: verify LEAF.json PROOF.tlog-proof POLICY.tlog-policy")
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
 		var in input
 		if err := json.Unmarshal(lines.Bytes(), &in); err != nil {
-			fail(err)
+			fail(1, err)
 		}
 		if _, err := check(in); err != nil {
 			fmt.Println(strings.ReplaceAll(err.Error(), "\n", " "))

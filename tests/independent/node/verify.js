@@ -1,6 +1,6 @@
 // Checks stead's proofs with sigstore's own code, @sigstore/verify: the log's signature and the inclusion.
 //
-//   node verify.js LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds, or fails
+//   node verify.js LEAF.json PROOF.tlog-proof POLICY.tlog-policy   says what holds (exit code 0), or why not (1)
 //   node verify.js                                                 reads cases, one JSON object a line; answers "ok" or why not
 //
 // What is not theirs: splitting the proof file into lines and reading the log's key. Witnesses are not looked at: sigstore knows none.
@@ -41,7 +41,12 @@ function check({ leaf, proof, policy }) {
   const checkpoint = verifyCheckpoint(proven, logs);
   if (!logs.some((log) => log.baseURL === checkpoint.origin)) throw new Error("the origin is no log that the policy names");
   verifyMerkleInclusion(proven, checkpoint);
-  return `entry ${proven.inclusionProof.logIndex} of a tree of ${checkpoint.logSize}`;
+  const index = proven.inclusionProof.logIndex;
+  const witnesses = words.some((line) => line[0] === "quorum" && line[1] !== "none");
+  return (
+    `proven: entry ${BigInt(index) + 1n} of ${checkpoint.logSize} in ${checkpoint.origin} (index ${index})` +
+    (witnesses ? "; whether the policy's witnesses cosigned was not looked at" : "")
+  );
 }
 
 function answer(line) {
@@ -54,9 +59,29 @@ function answer(line) {
   }
 }
 
-if (process.argv.length === 5) {
-  const [leaf, proof, policy] = process.argv.slice(2).map((name) => readFileSync(name));
-  console.log(check({ leaf, proof, policy }));
+function fail(code, why) {
+  console.error(why);
+  process.exit(code);
+}
+
+function read(name) {
+  try {
+    return readFileSync(name);
+  } catch (error) {
+    fail(2, `can't read it: ${error.message}`);
+  }
+}
+
+const names = process.argv.slice(2);
+if (names.length === 3) {
+  const [leaf, proof, policy] = names.map(read);
+  try {
+    console.log(check({ leaf, proof, policy }));
+  } catch (error) {
+    fail(1, `not proven: ${error.message}`);
+  }
+} else if (names.length) {
+  fail(2, "usage: node verify.js LEAF.json PROOF.tlog-proof POLICY.tlog-policy");
 } else {
   const lines = readFileSync(0, "utf8").split("\n").filter(Boolean);
   process.stdout.write(lines.map((line) => answer(line) + "\n").join(""));
