@@ -186,6 +186,15 @@ def test_a_new_key_does_not_vouch_for_an_older_one() -> None:
     refused(source, "ledger.unsigned", pins=[key(2).verifier])
 
 
+def test_a_checkpoint_from_before_a_rotation_asks_for_the_key_of_then() -> None:
+    source, before = rotation(lambda: rotated(6, key(1), key(2))), log(5).checkpoint(5)
+    for more in ({"kept": [before]}, {"beside": [before]}):
+        said = refused(source, "ledger.unsigned", pins=[key(2).verifier], **more)
+        assert key(1).verifier.text in said and "an earlier key" in said and "--key" in said
+        assert verify(source, pins=[key(2).verifier, key(1).verifier], **more).pinned
+    assert "an earlier key" not in refused(source, "ledger.unsigned", kept=[log(5, keys=(key(3),)).checkpoint(5)])
+
+
 # checkpoints that were kept
 
 

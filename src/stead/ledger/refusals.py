@@ -18,6 +18,13 @@ def unsigned(why: str, where: str) -> SteadError:
     return SteadError(f"unsigned: {why}", where, fix, code="ledger.unsigned")
 
 
+def signed_by_earlier(key: str, where: str) -> SteadError:
+    """Only later keys of the log are trusted here than the one that signed this checkpoint."""
+    why = f"this checkpoint was signed by {key}, by the ledger's own word an earlier key of it, and that one is not trusted here"
+    fix = "if you have that key from elsewhere, give it too (--key, or a `log` line of the policy); else believe nothing of it"
+    return SteadError(f"unsigned: {why}", where, fix, code="ledger.unsigned")
+
+
 def truncated(size: int, found: int, where: str) -> SteadError:
     """The checkpoint speaks for more entries than there are."""
     what = f"truncated: the checkpoint was signed for {size} entries, and only {found} are there"

@@ -7,7 +7,7 @@ not hold is raised as a SteadError, named as in `stead.ledger.refusals`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ from stead.ledger import refusals
 from stead.ledger.key_chain import KeyChain
 from stead.ledger.source import LogSource
 from stead.ledger.span import Seen, look
+from stead.model.errors import SteadError
 from stead.model.ledger_messages import LedgerHead
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.keys import VerifierKey, parse_vkey
@@ -97,7 +98,7 @@ def verify(
         who = "the pinned key" if pins else known[-1].text
         raise refusals.unsigned(f"{who} neither signed this checkpoint nor signed for the key that did", source.place)
     for file, one in older:
-        signed_checkpoint(file.note, list(trusted), file.place)
+        _signed_before(file, trusted, known)
         _compare_kept(file.place, one, walk.roots.get(one.size), checkpoint, source.place)
     _nothing_beyond(source, checkpoint.size)
     return Verification(
@@ -137,6 +138,16 @@ def signed_checkpoint(data: bytes, keys: Sequence[VerifierKey], place: str) -> t
     if not signers:
         raise refusals.unsigned(f"no key that is trusted here signed this checkpoint of {checkpoint.origin}", place)
     return note, checkpoint
+
+
+def _signed_before(kept: Kept, trusted: Collection[VerifierKey], known: Sequence[VerifierKey]) -> None:
+    """Raise `ledger.unsigned` for a kept checkpoint without a trusted signature; of an earlier key, if the log `known` it."""
+    try:
+        signed_checkpoint(kept.note, list(trusted), kept.place)
+    except SteadError:
+        note, checkpoint = signed_checkpoint(kept.note, known, kept.place)
+        signer = next(one.key for one in verified(note, known) if one.key.name == checkpoint.origin)
+        raise refusals.signed_by_earlier(signer.text, kept.place) from None
 
 
 def _cosigned(head: LedgerHead, policy: TrustPolicy | None, keys: Sequence[VerifierKey], place: str) -> list[Kept]:
