@@ -12,6 +12,7 @@ import functools
 import itertools
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -274,6 +275,21 @@ def test_the_traces_have_what_they_are_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(CHUNKS_FAST))
 def test_a_loss_of_power_loses_nothing_and_forks_nothing(tmp_path: Path, seed: int) -> None:
     assert faults(tmp_path, seed, POINTS_FAST // CHUNKS_FAST) == []
+
+
+async def test_a_loss_of_power_while_the_ledger_is_made(tmp_path: Path) -> None:
+    made, disk, choose = tmp_path / "made", Disk(), random.Random(1)
+    made.mkdir()
+    store, load = opened(made, disk), Workload(made, 1)
+    watched(disk, store)
+    until = len(disk.trace)
+    await load.grow(store, disk, 5)
+    work = Worked({}, disk.trace, [entry.leaf for entry in store.log.leaves(0, store.size)])
+    store.close()
+    cuts = sorted(choose.randrange(until + 20) for _ in range(40))
+    for number, loss in enumerate(losses(work.trace, cuts, choose)):
+        shutil.copytree(made, place := tmp_path / str(number))  # what is left of the keys is another at each point
+        assert await asyncio.to_thread(faults_of, place, work, loss, choose, 0) == [], f"after {loss.at} operations"
 
 
 @pytest.mark.long
