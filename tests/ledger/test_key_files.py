@@ -9,8 +9,10 @@ import pytest
 
 from stead.ledger.connect import Connection
 from stead.ledger.key_files import KeyFiles
+from stead.ledger.keys import KeyRing
 from stead.model.errors import SteadError
-from tests.ledger.kit import ANN, Watched, check_log, failure, note, opened
+from stead.tlog.keys import parse_vkey
+from tests.ledger.kit import ANN, Watched, check_log, failure, note, opened, signed_by
 
 
 class Unsure:
@@ -63,3 +65,26 @@ def test_a_public_half_that_a_crash_cut_off_is_written_anew(tmp_path: Path) -> N
     public.write_bytes(b"host1/led")
     opened(tmp_path).close()
     assert KeyFiles(tmp_path / "keys").origins() == {"host1/ledger"}
+
+
+@pytest.mark.parametrize("error", [SteadError("a secret is gone", code="test.no"), ValueError("no key"), OSError(5, "EIO")])
+async def test_a_rotation_that_is_durable_is_not_reported_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = opened(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(KeyRing, "adopt", fail)
+    store.after_commit = fail
+    new = (await store.rotate_key(ANN)).text
+    assert [entry.seq for entry in await store.commit([note()])] == [2] and store.trouble == ""
+    assert (tmp_path / "keys" / f"{parse_vkey(new).id.hex()}.key").exists(), "what signs from now on must not be thrown away"
+    monkeypatch.undo()
+    store.close()
+    store = opened(tmp_path)
+    await store.commit([note()])
+    assert store.vkeys()[0] == new and signed_by(store.checkpoint, new) and store.size == 3
+    check_log(store)
+    store.close()

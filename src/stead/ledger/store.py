@@ -346,11 +346,13 @@ class LedgerStore(LedgerReader):
     def _tidy(self, db: Connection, done: Sequence[Change], made: Sequence[SigningKey], now_ms: int) -> None:
         """What follows a transaction that is durable. A failure here takes nothing back; the next start makes up for it."""
         if self.after_commit is not None:
-            self.after_commit(self.checkpoint)
-        with contextlib.suppress(OSError, sqlite3.Error, SteadError):
-            if made or self._ring.expired(now_ms):
+            with contextlib.suppress(Exception):
+                self.after_commit(self.checkpoint)
+        if made or self._ring.expired(now_ms):
+            with contextlib.suppress(OSError, sqlite3.Error, SteadError, ValueError):
                 self._ring.adopt(tables.get_keys(db), now_ms, made)
-            if any(change.scrub for change in done):
+        if any(change.scrub for change in done):
+            with contextlib.suppress(sqlite3.Error):
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
