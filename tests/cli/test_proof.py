@@ -69,6 +69,27 @@ def test_three_files_are_written_and_told(agent: FakeAgent, call: Call, folder: 
     assert again.exit_code == 0 and json.loads(again.stdout)["entry"] == 4
 
 
+def test_options_may_stand_before_the_id(agent: FakeAgent, call: Call, folder: Path) -> None:
+    result = call("proof", "-o", "json", "--dir", str(folder), RUN_ID)
+    assert result.exit_code == 0 and json.loads(result.stdout)["id"] == DECISION
+    checked = call("proof", "-o", "json", "verify", "--dir", str(folder))
+    assert checked.exit_code == 0 and json.loads(checked.stdout)[0]["ok"]
+    assert "ID | write ID" in call("proof", "--help").stdout
+
+
+def test_a_call_of_nothing_gets_the_help_as_it_is(call: Call) -> None:
+    result = call("proof")
+    assert result.exit_code == 2 and not result.stdout
+    assert result.stderr.startswith("Usage: stead proof") and "shows how" not in result.stderr
+
+
+def test_an_older_proof_of_the_same_is_named_as_such(agent: FakeAgent, call: Call, folder: Path) -> None:
+    assert call("proof", RUN_ID, "--dir", str(folder)).exit_code == 0
+    (folder / f"{DECISION}.tlog-proof").write_text("older\n")
+    refused = call("proof", RUN_ID, "--dir", str(folder))
+    assert refused.exit_code == 2 and "older checkpoint" in refused.stderr and "--force" in refused.stderr
+
+
 def test_the_working_directory_is_where_they_go(
     agent: FakeAgent, call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +168,8 @@ def test_a_pinned_key_needs_no_policy_and_no_warning(written: Path) -> None:
     assert other.exit_code == 1 and "FAIL" in other.stdout and "no log that the policy trusts" in other.stdout
     (written / "policy.tlog-policy").unlink()
     assert verify(written, "--key", VKEY).exit_code == 0
-    assert "policy.tlog-policy, is not there" in verify(written).stdout
+    without = verify(written).stdout
+    assert "policy.tlog-policy, is not there" in without and "--policy" in without and "byte for byte" in without
     wrong = verify(written, "--key", "nonsense")
     assert wrong.exit_code == 2 and "--key" in wrong.stderr
 
@@ -202,7 +224,10 @@ def test_proofs_may_be_named_by_file_or_by_part_of_their_id(written: Path, tmp_p
         str(written / f"{DECISION}.tlog-proof"),
     ):
         assert verify(written, word).exit_code == 0, word
-    assert verify(written, "ffff").exit_code == 2
+    assert verify(written, RUN_ID).exit_code == verify(written, RUN_ID[:13]).exit_code == 0, "what the proof was asked for by"
+    for word in ("ffff", "", "agent.s", "\udcff" * 8):
+        refused = verify(written, word)
+        assert refused.exit_code == 2 and "name its file" in refused.stderr, word
     assert verify(written, str(tmp_path / "none.tlog-proof")).exit_code == 1
 
 
@@ -256,7 +281,8 @@ def test_what_no_witness_has_cosigned_yet_is_written_and_said(agent: FakeAgent, 
     policy = parse_policy(made.policy)._replace(witnesses=(WitnessLine("eye", WITNESS.verifier),), quorum="eye")
     agent.answers[GetProof] = ProofBundle(made.id, 3, made.leaf, made.proof, format_policy(policy), "no witness has cosigned it")
     result = call("proof", RUN_ID, "--dir", str(folder))
-    assert result.exit_code == 0 and "no witness has cosigned it" in result.stdout and "ask again later" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0 and "no witness has cosigned it" in said and "with --force" in said
     assert verify(folder).exit_code == 1
 
 
@@ -273,6 +299,10 @@ def test_what_no_witness_has_cosigned_yet_is_written_and_said(agent: FakeAgent, 
         (leaf(1, type="verdict.made", body={}), "verdict made"),
         (leaf(1, type="receipt.issued", body={"steps": 5}), "receipt issued"),
         (leaf(1, actor={"id": "uid:1000", "kind": "user"}), "(by user uid:1000)"),
+        (leaf(1, actor={"id": "policy", "kind": "policy"}), "(by the policy)"),
+        (leaf(1, actor={}), "(by nobody named)"),
+        (leaf(1, type="run.expired", body={"about": RUN_ID}), f"run expired: too late (by stead, about {RUN_ID[:13]})"),
+        (leaf(1, type="finding.cleared", body={"metric": "a.b"}), "finding cleared: a.b (by"),
         (leaf(1, body={"x": "y" * 5000}), "…"),
     ],
 )
