@@ -6,6 +6,7 @@ A type that nothing here speaks of is told by its members: a proof is never said
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +19,8 @@ from stead.ledger.words import changes, number, plain, words_of
 from stead.model.record import StoredEntry
 
 SHOWN_CHARS: Final = 600
+ID_CHARS: Final = 13  # of the id of a run or finding: what tables show
+UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RECEIPT: Final = "receipt.issued"
 
 
@@ -46,13 +49,17 @@ def leaf_words(data: bytes) -> str:
     if leaf is None:
         return f"{len(data)} bytes that are no entry of stead's"
     when = leaf.ts[:19].replace("T", " ")
-    return f"{when} UTC, {leaf.host}: {_cut(_what(leaf, data))} (by {who_words(leaf.actor)})"
+    about = str(leaf.body.get("about", ""))
+    of = f", about {about[:ID_CHARS]}" if UUID.fullmatch(about) else ""
+    return f"{when} UTC, {leaf.host}: {_cut(_what(leaf, data))} (by {who_words(leaf.actor)}{of})"
 
 
 def who_words(actor: Mapping[str, str]) -> str:
     """Who made it happen: "stead", "user uid:1000"."""
     kind, name = actor.get("kind", ""), actor.get("id", "")
-    return "stead" if kind == "agent" else f"{kind} {name}".strip() or "nobody named"
+    if kind == name:
+        return f"the {kind}" if kind else "nobody named"
+    return "stead" if kind == "agent" else f"{kind} {name}".strip()
 
 
 def _what(leaf: Leaf, data: bytes) -> str:
@@ -67,6 +74,8 @@ def _what(leaf: Leaf, data: bytes) -> str:
         words = words_of(one, plan_of(about, [one]))
     except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
         words = ""
+    for word in title.split():  # "finding cleared: cleared: …"
+        words = words.removeprefix(f"{word}: ")
     if not words or words == title:
         words = ", ".join(
             f"{key.replace('_', ' ')} {_short(value)}" for key, value in leaf.body.items() if value not in ("", None)

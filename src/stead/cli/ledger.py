@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import click
 import msgspec
 
+from stead.cli.leaf_words import UUID
 from stead.cli.ledger_export import export
 from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
-from stead.cli.proof_verify import UUID
 from stead.cli.table import Cell, printable, styled, table
 from stead.cli.verb import Session, as_json, examples, options
 from stead.cli.witness import renew, witness

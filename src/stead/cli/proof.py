@@ -19,9 +19,10 @@ from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import ProofBundle
 
 GROUP = examples(
-    ("stead proof 0192f0c1-7b", "prove an entry, run or finding"),
+    ("stead proof 0192f0c1-7b3e", "prove an entry, run or finding"),
     ("stead proof verify", "check the proofs in this directory, offline"),
 )
+WRITE = examples(("stead proof write 0192f0c1-7b3e --dir /tmp/evidence", "into another directory"))
 NAME: Final = re.compile(r"[0-9A-Za-z-]{1,64}")  # an id that may name a file
 CHECK = (
     "Anybody can check it offline, with `stead proof verify` or with programs that we did not write: the Go team's x/mod/sumdb,"
@@ -30,7 +31,14 @@ CHECK = (
 
 
 class ProofGroup(click.Group):
-    """`stead proof ID` is `stead proof write ID`."""
+    """`stead proof ID` is `stead proof write ID`, wherever its options stand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give options that stand first to the verb that follows, else to `write`: the group has none but --help."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            verb = next((word for word in args if word in self.commands), "write")
+            args = [verb, *(word for word in args if word != verb)]
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Take what is no verb as an id."""
@@ -58,9 +66,7 @@ def proof() -> None:
     """Prove an entry to somebody who trusts neither stead nor you; check such proofs."""
 
 
-@proof.command(
-    epilog=examples(("stead proof write 0192f0c1-7b --dir /tmp/evidence", "into another directory")), short_help="Write a proof."
-)
+@proof.command(epilog=WRITE, short_help="Write a proof.")
 @click.argument("thing", metavar="ID")
 @click.option("--dir", "folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where to write them.")
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
@@ -136,7 +142,10 @@ def _in_the_way(names: Sequence[str], folder: Path) -> SteadError:
         what = f"{POLICY} is there already and trusts other keys, so it is another log's, or from before a change of keys"
         fix = "write to an empty directory with --dir, or replace it with --force"
     else:
-        what, fix = f"{names[0]} is there already and differs", "replace it with --force, or choose another directory with --dir"
+        what = f"{names[0]} is there already and differs"
+        if names[0].endswith(PROOF):
+            what += ": it was made under an older checkpoint, or changed"
+        fix = "replace it with --force, or choose another directory with --dir"
     return SteadError(what, str(folder.resolve()), fix, code="proof.exists", exit_code=EXIT_USAGE)
 
 
@@ -151,5 +160,6 @@ def _lines(one: Written) -> list[str]:
         *(("cosigned by", f"{name}, {ago(at_s * 1000, now_ms)}") for name, at_s in one.witnesses),
     ]
     if one.note:
-        rows.append(("lacks", (f"{one.note}; its own policy asks for that, so ask again later", "warning")))
+        fix = "its own policy asks for that: `stead ledger witness`, then this again with --force"
+        rows.append(("lacks", (f"{one.note}; {fix}", "warning")))
     return [*(printable(file) for file in one.files), "", *pairs(rows, wrap=True), "", *paragraph(CHECK)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 import click
 import msgspec
 
-from stead.cli.leaf_words import leaf_words, read_leaf
+from stead.cli.leaf_words import UUID, leaf_words, read_leaf
 from stead.cli.table import paragraph, printable, styled
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import plural
@@ -25,15 +24,20 @@ from stead.tlog.strict import Malformed
 LEAF, PROOF, POLICY = ".json", ".tlog-proof", "policy.tlog-policy"
 LEAF_MAX_BYTES: Final = 65_535
 FILE_MAX_BYTES: Final = 2_000_000
-UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ID_MIN: Final = 8  # characters of an id that are looked for in leaves
 VERIFY = examples(
     ("stead proof verify", "every proof in this directory"),
-    ("stead proof verify 0192f0c1-7b", "one, by its file or its id"),
+    ("stead proof verify 0192f0c1-7b3e", "those of an entry, run or finding; files may be named too"),
     ("stead proof verify --key VKEY", "with a key that you have from elsewhere"),
 )
 HEARSAY = (
     "The policy lies with the proofs, so this shows no more than that both agree. Compare the log's key with one that you have"
     " from elsewhere: `stead ledger key` on that host, or a published one. `--key VKEY` then pins it."
+)
+
+ANEW = (
+    "A file that was changed on the way can be had again: `stead proof ID` on that host. Copy it byte for byte: another line end"
+    " is a change too."
 )
 
 
@@ -70,7 +74,7 @@ def verify(session: Session, files: Sequence[str], policy: Path | None, keys: Se
 def check(path: Path, policy: Path | None, pins: Sequence[VerifierKey]) -> Checked:
     """Check one proof file with the leaf beside it, and a policy. What is wrong is said in the result, never raised."""
     try:
-        leaf = _read(path.with_name(path.name.removesuffix(PROOF) + LEAF), LEAF_MAX_BYTES, "leaf")
+        leaf = _read(_leaf_of(path), LEAF_MAX_BYTES, "leaf")
         proof = parse_proof(_read(path, FILE_MAX_BYTES, "proof"))
         proven = prove(leaf, proof, _policy(policy or path.with_name(POLICY), pins))
         return _held(path, leaf, proven, pinned=bool(pins))
@@ -110,7 +114,8 @@ def _read(path: Path, limit: int, what: str) -> bytes:
     try:
         return bounded.read(path, limit)
     except FileNotFoundError:
-        raise Malformed(f"its {what}, {path.name}, is not there") from None
+        fix = "; name yours with --policy, or the log's key with --key" if what == "policy" else ""
+        raise Malformed(f"its {what}, {path.name}, is not there{fix}") from None
     except OSError as error:
         raise Malformed(f"its {what}, {path.name}, can't be read: {error.strerror}") from None
 
@@ -132,11 +137,24 @@ def _meant(word: str, there: Sequence[Path]) -> Iterator[Path]:
         yield path.with_name(path.name.removesuffix(LEAF).removesuffix(PROOF) + PROOF)
         return
     stems = {one: one.name.removesuffix(PROOF) for one in there}
-    found = [one for one, stem in stems.items() if stem.startswith(word) or stem.endswith(word)]
-    if len(found) != 1:
-        what = f"{'no proof is' if not found else 'several proofs are'} here whose name begins or ends with {word!r}"
+    found = [one for one, stem in stems.items() if stem.startswith(word) or stem.endswith(word)] if word else []
+    found = found or [one for one in there if _speaks_of(one, word)]
+    if not found:
+        what = f"no proof here is of {word!r}, or of an entry that speaks of it"
         raise SteadError(what, "", "name its file", code="proof.missing", exit_code=EXIT_USAGE)
-    yield found[0]
+    yield from found
+
+
+def _speaks_of(path: Path, word: str) -> bool:
+    """Does its leaf name the run or finding of this id, or of one that begins so? Only to choose by: nothing is proven yet."""
+    try:
+        return len(word) >= ID_MIN and f'"{word}'.encode() in _read(_leaf_of(path), LEAF_MAX_BYTES, "leaf")
+    except (Malformed, UnicodeEncodeError):
+        return False
+
+
+def _leaf_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(PROOF) + LEAF)
 
 
 def key_name(vkey: str) -> str:
@@ -151,6 +169,8 @@ def _lines(checked: Sequence[Checked], *, hearsay: bool) -> list[str]:
         lines += [f"      {line}" for detail in _details(one) for line in paragraph(printable(detail), 6)]
     failed = sum(not one.ok for one in checked)
     lines.append(f"{plural(len(checked), 'proof')}: {f'{failed} not proven' if failed else 'all proven'}")
+    if failed:
+        lines += paragraph(ANEW)
     return [*lines, *paragraph(HEARSAY)] if hearsay and failed < len(checked) else lines
 
 

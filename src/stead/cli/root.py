@@ -131,7 +131,10 @@ def _tolerant() -> None:
 
 
 def _say(error: click.ClickException) -> None:
-    """A wrong call, in one line, and where its help is."""
+    """A wrong call, in one line, and where its help is; a call of nothing gets that help (click 8.2 and newer raise it)."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        click.echo(error.format_message(), err=True)
+        return
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "stead"
     message = error.format_message()

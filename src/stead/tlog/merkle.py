@@ -86,7 +86,7 @@ def check_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], 
     if last:
         raise Unproven(f"the proof of leaf {index} in {size} has too few hashes")
     if found != root:
-        raise Unproven(f"the proof of leaf {index} in {size} leads to another root")
+        raise Unproven(f"entry {index + 1} of {size} and its hashes lead to another root: the entry or its proof was changed")
 
 
 def check_consistency(old_size: int, new_size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:

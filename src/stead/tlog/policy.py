@@ -125,7 +125,8 @@ def check_checkpoint(note: Note, policy: TrustPolicy) -> Accepted:
     cosigned = verified(note, list(named))
     witnesses = tuple((named[each.key], each.time_s) for each in cosigned if each.time_s is not None)
     if not satisfied(policy, {name for name, _ in witnesses}):
-        raise Unproven(f"{len(witnesses)} known witnesses cosigned, which is not the policy's quorum, {policy.quorum}")
+        by = " and ".join(name for name, _ in witnesses) or "no witness of the policy"
+        raise Unproven(f"it is cosigned by {by}, which does not make the quorum that the policy asks for, {policy.quorum}")
     return Accepted(checkpoint, tuple(key for key in logs if key in signed), witnesses)
 
 
