@@ -116,8 +116,9 @@ def test_following_tells_what_is_new_and_nothing_twice(agent: FakeAgent, followi
     pages = [entry(6, id="0199c7a0-0001-7000-8000-000000000006"), entry(7, id="0199c7a0-0001-7000-8000-000000000007")]
     agent.answers[SearchEntries] = lambda ask: EntryPage(tuple(one for one in reversed(pages) if one.seq > ask.after))
     assert [following.stdout.readline().split()[0] for _ in range(2)] == ["6", "7"]
-    pages.append(entry(8, id="0199c7a0-0001-7000-8000-000000000008"))
-    assert following.stdout.readline().split()[0] == "8"
+    pages.append(entry(8, id="0199c7a0-0001\x9b2J", type="note\u202e"))
+    told = following.stdout.readline()
+    assert told.split()[0] == "8" and told.strip().isprintable()
 
 
 def test_a_checkpoint_is_printed_as_the_note_that_it_is(agent: FakeAgent, state: Path) -> None:

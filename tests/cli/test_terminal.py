@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stead.cli.verb import as_json, say
+from stead.model import ledger_messages as lm
 from stead.model import messages as m
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_OK, Problem
 from tests.cli.fake_agent import RUN_ID, FakeAgent
@@ -136,7 +139,9 @@ def test_a_narrow_encoding_shows_substitutes(agent: FakeAgent, state: Path) -> N
     assert done.returncode == EXIT_OK and b"autogroup  0 ? 19" in done.stdout and done.stderr == b""
 
 
-@pytest.mark.parametrize("words", [("status",), ("resume",), ("runs", RUN_ID), ("metrics", "m.x", "--since", "1h")])
+@pytest.mark.parametrize(
+    "words", [("status",), ("resume",), ("runs", RUN_ID), ("metrics", "m.x", "--since", "1h"), ("ledger", "checkpoint")]
+)
 def test_what_strangers_wrote_can_not_move_the_cursor(agent: FakeAgent, terminal: Start, words: tuple[str, ...]) -> None:
     evil = "\x1b]0;pwned\x07\x9b31m"
     paused = msgspec.structs.replace(agent.answers[m.GetStatus], paused=True, pause_reason=evil)
@@ -144,7 +149,21 @@ def test_what_strangers_wrote_can_not_move_the_cursor(agent: FakeAgent, terminal
     agent.answers[m.GetRun] = Problem(f"no such run {evil}", "ledger", "look", "run.unknown", EXIT_FAILURE)
     agent.answers[m.GetMetrics] = m.MetricList((m.MetricView("m.x", f"mount:/{evil}", 1.0, "percent", "good", 1_000_000),))
     agent.answers[m.QuerySeries] = m.SeriesAnswer("m.x", f"mount:/{evil}", "percent", "raw", (1_000_000,), (1.0,))
+    agent.answers[lm.GetCheckpoint] = lm.LedgerHead(f"{evil}\n5\n".encode(), (), 5, "host1/ledger", b"")
     shown = terminal(*words)
     shown.end()
     assert "pwned" in shown.seen
     assert "\x1b]" not in shown.seen and "\x9b" not in shown.seen and "\x07" not in shown.seen
+
+
+def test_a_line_keeps_colours_and_nothing_else_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\n\x1b[31mred\x1b[0m \x1b[2J \x9b31m \x07 \u202egnp.exe")
+    assert capsys.readouterr().out == "\nred \ufffd[2J \ufffd31m \ufffd \ufffdgnp.exe\n"
+
+
+def test_json_has_the_same_values_and_nothing_that_can_not_be_seen() -> None:
+    value = {"subject": "größe \x9b31m\x7f \u202egnp.exe\u2069 \u200b\ufeff \U000e0041 \ue000 日本"}
+    for text in (as_json(value), as_json(value, indent=False)):
+        assert json.loads(text) == value and "größe" in text and "日本" in text
+        assert all(line.isprintable() for line in text.splitlines())
+    assert len(as_json(value, indent=False).splitlines()) == 1

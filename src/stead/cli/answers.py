@@ -10,7 +10,7 @@ import click
 from stead.cli.changes import find_run, now_of
 from stead.cli.plan import MEANINGS, reason_of, run_lines, target_of, undo_words
 from stead.cli.table import printable
-from stead.cli.verb import Session, colour, examples, options
+from stead.cli.verb import Session, examples, options, say
 from stead.cli.words import plural
 from stead.model.change import Run
 from stead.model.errors import (
@@ -110,7 +110,7 @@ def cancel(session: Session, run: str, wait: bool, timeout_s: float) -> int:
 def _show_plan(session: Session, run: Run) -> None:
     """The plan that is being approved, on stderr when stdout is for a program."""
     for line in run_lines(run, now_of(session)):
-        click.echo(line, err=session.json, color=colour())
+        say(line, err=session.json)
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import click
 import msgspec
@@ -13,7 +15,7 @@ from stead.cli.ledger_export import export
 from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
 from stead.cli.table import Cell, printable, styled, table
-from stead.cli.verb import Session, as_json, examples, options
+from stead.cli.verb import Session, examples, options
 from stead.cli.witness import renew, witness
 from stead.cli.words import clock, moment, seconds_of, short_ids
 from stead.model.errors import EXIT_USAGE, SteadError
@@ -68,7 +70,7 @@ def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
     while follow:
         time.sleep(FOLLOW_S)
         for entry in _found(session, msgspec.structs.replace(query, after=seen, limit=500)):
-            click.echo(as_json(_view(entry)) if session.json else _line(entry))
+            session.show(_view(entry), partial(_lines, entry))
             seen = entry.seq
 
 
@@ -97,6 +99,9 @@ def checkpoint(session: Session) -> None:
     with ledger_of(session) as source:
         head = source.head()
     note = head.checkpoint.decode("utf-8", "replace")
+    if not session.json and not sys.stdout.isatty():
+        click.echo(head.checkpoint, nl=False)  # to keep: not one octet of it may change
+        return
     session.show(Head(head.origin, head.size, note), lambda: note.removesuffix("\n").split("\n"))
 
 
@@ -154,6 +159,6 @@ def _view(one: StoredEntry) -> EntryView:
     return EntryView(one.seq, one.id, one.type, one.subject, one.ts_ms, one.leaf.decode("utf-8", "replace"))
 
 
-def _line(entry: StoredEntry) -> str:
+def _lines(entry: StoredEntry) -> list[str]:
     about = entry.subject[:13] if UUID.fullmatch(entry.subject) else entry.subject
-    return f"{entry.seq:>3}  {clock(entry.ts_ms)}  {entry.id[:ID_CHARS]}  {entry.type}  {printable(about)}"
+    return [f"{entry.seq:>3}  {clock(entry.ts_ms)}  {printable(f'{entry.id[:ID_CHARS]}  {entry.type}  {about}')}"]

@@ -143,19 +143,20 @@ def _say(error: click.ClickException) -> None:
 
 def _explain(error: Exception) -> int:
     """One sentence on stderr, and the exit code."""
+    from stead.cli.table import printable
     from stead.model.errors import EXIT_FAILURE, SteadError
 
     if isinstance(error, SteadError):
-        from stead.cli.table import printable
-
         click.echo(f"stead: {printable(str(error.problem))}", err=True)
         return error.problem.exit_code
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        click.echo(f"stead: {error.strerror[:1].lower()}{error.strerror[1:]}{where}", err=True)
+        click.echo(f"stead: {error.strerror[:1].lower()}{error.strerror[1:]}{printable(where)}", err=True)
         return EXIT_FAILURE
     what = f"unexpected {type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
-    click.echo(f"stead: {what}: run it again with `stead --debug …` to see where; the agent's log is stead.log", err=True)
+    click.echo(
+        f"stead: {printable(what)}: run it again with `stead --debug …` to see where; the agent's log is stead.log", err=True
+    )
     return EXIT_FAILURE
 
 

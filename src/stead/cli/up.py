@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-import click
 import msgspec
 
 from stead.cli.children import Child, Signals, died, first_ended, stop_all
@@ -23,7 +22,8 @@ from stead.cli.follow import TOPICS, Follower
 from stead.cli.look import tick_mark
 from stead.cli.processes import argv_of
 from stead.cli.table import printable, styled
-from stead.cli.verb import colour
+from stead.cli.verb import as_json
+from stead.cli.verb import say as print_line
 from stead.cli.words import plural
 from stead.config import load_config
 from stead.model.config import Paths
@@ -81,7 +81,7 @@ class Up:
 
     def __init__(self, plan: Plan, *, as_json: bool = False, say: Callable[[str], None] | None = None) -> None:
         self.plan, self.json = plan, as_json
-        self._print = say or _echo
+        self._print = say or print_line
         self._children: list[Child] = []
         self._follower = Follower()
         self._door = Door(plan.paths.socket)
@@ -109,7 +109,7 @@ class Up:
     def _tell(self, event: dict[str, object] | Event) -> None:
         """Print one JSON line for a program."""
         if self.json:
-            self._print(msgspec.json.encode(event).decode())
+            self._print(as_json(event, indent=False))
 
     def _refuse_what_cannot_work(self) -> None:
         """Two agents on one state, or a port in use. SteadError; nothing was started then."""
@@ -322,7 +322,3 @@ def _token(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def _echo(line: str) -> None:
-    click.echo(line, color=colour())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 import msgspec
+
+from stead.cli.table import printable
 
 if TYPE_CHECKING:
     from stead.model.config import Paths
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
     from stead.wire import Door
 
 T = TypeVar("T")
+_COLOURS: Final = re.compile(r"(\x1b\[[0-9;]*m|\n)")
+_NOT_ASCII: Final = re.compile(r"[^\n -~]")
 Output = Literal["table", "json"]
 F = TypeVar("F", bound=Callable[..., int | None])
 
@@ -58,18 +64,29 @@ class Session:
             click.echo(as_json(answer))
             return
         for line in lines():
-            click.echo(line, color=colour())
+            say(line)
 
 
-def as_json(answer: Any) -> str:
-    """Give any answer as indented JSON. What is no Unicode (octets of a stranger's policy) becomes question marks."""
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line for people. Of what a terminal obeys colours and line ends are left, wherever the text came from."""
+    parts = _COLOURS.split(line)
+    click.echo("".join(part if index % 2 else printable(part) for index, part in enumerate(parts)), err=err, color=colour())
+
+
+def as_json(answer: Any, *, indent: bool = True) -> str:
+    """Give any answer as JSON, indented or in one line.
+
+    What is no Unicode (octets of a stranger's policy) becomes question marks, and what can't be seen (C1 controls, changes
+    of the reading order) is written as an escape, which is the same value.
+    """
     try:
         data = msgspec.json.encode(answer)
     except UnicodeEncodeError:
         from stead.ledger.leaf import clean_text
 
         data = msgspec.json.encode(clean_text(msgspec.to_builtins(answer)))
-    return msgspec.json.format(data, indent=2).decode()
+    text = (msgspec.json.format(data, indent=2) if indent else data).decode()
+    return _NOT_ASCII.sub(lambda found: char if (char := found.group()).isprintable() else json.dumps(char)[1:-1], text)
 
 
 def colour() -> bool | None:

@@ -11,7 +11,7 @@ import click
 
 from stead.cli.look import tick_mark
 from stead.cli.table import Cell, pairs, printable, styled, table
-from stead.cli.verb import Session, colour, examples, options
+from stead.cli.verb import Session, examples, options, say
 from stead.cli.words import ago, plural
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
 from stead.model.messages import GetStatus, GetWitnesses, Status, WitnessList, WitnessView
@@ -129,7 +129,7 @@ def renew(session: Session, reason: str, yes: bool, config: str | None) -> None:
     settings, paths = load_config(config_path=config, state_dir=session.state)
     state, host = Path(paths.state), LocalHost()
     _check_owner(state)
-    click.echo(WARNING, err=True, color=colour())
+    say(WARNING, err=True)
     _confirm(f"Begin a new ledger in {state}?", yes)
     keys = KeyRing(KeyFiles(state / "keys", SystemdCreds(host)), settings.ledger.key_overlap_days)
     by = Actor("user", f"uid:{os.getuid() if hasattr(os, 'getuid') else 0}")
