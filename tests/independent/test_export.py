@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -86,6 +85,22 @@ def test_the_pages_recipe_without_any_program_of_a_log(files: Path) -> None:
     assert subprocess.run(shell, cwd=files, capture_output=True, timeout=60).returncode != 0
 
 
-def test_the_pages_recipe_for_an_entrys_hash(files: Path) -> None:
-    told = subprocess.run(["sh", "-c", recipe("sha256sum")], cwd=files, capture_output=True, text=True, timeout=60).stdout
-    assert told.split()[0] == hashlib.sha256(b"\0" + (files / "ID.json").read_bytes()).hexdigest()
+def test_the_pages_recipe_for_the_path_from_entry_to_root(log: Log, files: Path) -> None:
+    shell = ["sh", "-eu", "-c", recipe("sha256sum")]
+    for proof in log.proofs(12):
+        (files / "text").write_bytes(proof.proof.partition(b"\n\n")[2])
+        for name, data in zip(("ID.json", "ID.tlog-proof"), proof[:2], strict=True):
+            (files / name).write_bytes(data)
+        told = subprocess.run(shell, cwd=files, capture_output=True, text=True, timeout=60)
+        assert (told.returncode, told.stdout) == (0, "Entry proven\n"), told.stderr
+    for name, octets, wrong in (
+        ("ID.json", b"1", b"2"),
+        ("ID.tlog-proof", b"index ", b"index 1"),
+        ("ID.tlog-proof", b"\n\n", b"\nAA==\n\n"),
+    ):
+        good = (files / name).read_bytes()
+        assert octets in good
+        (files / name).write_bytes(good.replace(octets, wrong, 1))
+        told = subprocess.run(shell, cwd=files, capture_output=True, text=True, timeout=60)
+        assert told.returncode != 0 and not told.stdout, name
+        (files / name).write_bytes(good)

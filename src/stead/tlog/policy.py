@@ -125,8 +125,9 @@ def check_checkpoint(note: Note, policy: TrustPolicy) -> Accepted:
     cosigned = verified(note, list(named))
     witnesses = tuple((named[each.key], each.time_s) for each in cosigned if each.time_s is not None)
     if not satisfied(policy, {name for name, _ in witnesses}):
-        by = " and ".join(name for name, _ in witnesses) or "no witness of the policy"
-        raise Unproven(f"it is cosigned by {by}, which does not make the quorum that the policy asks for, {policy.quorum}")
+        by = " and ".join(name for name, _ in witnesses)
+        who = f"of the policy's witnesses only {by}" if by else "no witness of the policy"
+        raise Unproven(f"{who} cosigned it, and the quorum that the policy asks for is {policy.quorum}")
     return Accepted(checkpoint, tuple(key for key in logs if key in signed), witnesses)
 
 
