@@ -33,7 +33,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), live_period_s: float = 1.0) -> Litestar:
     """The application: every route with its permission. `hosts` are the names, beside loopback's, that Host may say."""
     gate, watch = Gate(token, hosts), Live(gateway, live_period_s)
-    bucket = witness.Bucket(witness.BURST, witness.PER_S)
+    turnstile = witness.Turnstile()
 
     @contextlib.asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:
@@ -64,7 +64,7 @@ def create_app(gateway: Gateway, token: Token, *, hosts: Iterable[str] = (), liv
             "gateway": Provide(lambda: gateway, sync_to_thread=False),
             "gate": Provide(lambda: gate, sync_to_thread=False),
             "live": Provide(lambda: watch, sync_to_thread=False),
-            "bucket": Provide(lambda: bucket, sync_to_thread=False),
+            "turnstile": Provide(lambda: turnstile, sync_to_thread=False),
         },
         exception_handlers={SteadError: from_stead, HTTPException: from_http, Exception: from_defect},
         before_send=[_headers],

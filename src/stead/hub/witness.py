@@ -7,7 +7,9 @@ state stay with the agent; the hub only carries bytes.
 
 from __future__ import annotations
 
+import ipaddress
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +24,9 @@ from stead.model import messages as m
 MAX_BODY_BYTES: Final = 65_536  # 63 hashes and a checkpoint with a hundred signatures fit
 BURST: Final = 50.0
 PER_S: Final = 10.0
+BURST_OF_ALL: Final = 200.0
+PER_S_OF_ALL: Final = 40.0
+REMEMBERED: Final = 1024  # addresses
 SIZE: Final = "text/x.tlog.size"
 MEANINGS: Final = {
     200: "Cosignature lines of this witness",
@@ -36,7 +41,7 @@ MEANINGS: Final = {
 
 
 class Bucket:
-    """Lets `burst` requests through at once and `per_s` a second in the long run. One for all: who asks is not known."""
+    """Lets `burst` requests through at once and `per_s` a second in the long run."""
 
     def __init__(self, burst: float, per_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._burst, self._per_s, self._clock_s = burst, per_s, clock_s
@@ -51,6 +56,41 @@ class Bucket:
             self._left -= 1
             return 0.0
         return (1 - self._left) / self._per_s
+
+
+class Turnstile:
+    """A bucket for each client's address, and a larger one for all of them: one client can't use up what others need.
+
+    Of the addresses those that asked last are remembered, so that a stranger with many of them costs a bounded table. A
+    stranger has a whole /64 of IPv6 addresses: it counts as one. Behind a proxy on this machine an address is what the proxy
+    says (`X-Forwarded-For`, taken over by uvicorn); behind one that does not say, all clients are one.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._all = Bucket(BURST_OF_ALL, PER_S_OF_ALL, clock_s)
+        self._each: OrderedDict[str, Bucket] = OrderedDict()
+
+    def wait_s(self, client: str) -> float:
+        """Let one request through: 0, else the seconds until there is room for it."""
+        name = _network(client)
+        bucket = self._each.pop(name, None) or Bucket(BURST, PER_S, self._clock_s)
+        self._each[name] = bucket
+        if len(self._each) > REMEMBERED:
+            self._each.popitem(last=False)
+        return bucket.wait_s() or self._all.wait_s()
+
+
+def _network(client: str) -> str:
+    """The address; of IPv6 its /64. What is no address (a proxy's word) as it is, up to a length."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client[:64]
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+
+
+Limits = NamedDependency[Turnstile]
 
 
 class TextRequest(Operation):
@@ -79,9 +119,11 @@ def _described(status: int) -> ResponseSpec:
     response_description=MEANINGS[200],
     responses={**problems(500, 503), **{status: _described(status) for status in MEANINGS if status != 200}},
 )
-async def add_checkpoint(request: Request[Any, Any, Any], gateway: Agent, bucket: NamedDependency[Bucket]) -> Response[bytes]:
+async def add_checkpoint(
+    request: Request[Any, Any, Any], gateway: Agent, turnstile: NamedDependency[Turnstile]
+) -> Response[bytes]:
     """Cosign a log's checkpoint, as a C2SP tlog-witness with the submission prefix `/witness`. Its signature authorises it."""
-    wait_s = bucket.wait_s()
+    wait_s = turnstile.wait_s(request.client.host if request.client else "")
     if wait_s:
         return _text(429, b"too many requests\n", {"Retry-After": str(int(wait_s) + 1)})
     body = await request.body()
