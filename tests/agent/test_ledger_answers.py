@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import pytest
 from stead import wire
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.ledger.bundle import NO_WITNESS
-from stead.ledger.search import TEXT_MAX
+from stead.ledger.search import ANSWER_BYTES, TEXT_MAX
 from stead.ledger.store import LedgerStore
 from stead.model import ledger_messages as lm
 from stead.model import messages as m
-from stead.model.errors import SteadError
+from stead.model.errors import EXIT_USAGE, SteadError
 from tests.ledger.kit import ANN, note, opened
 
 LARGE = "x" * 60_000
@@ -44,6 +45,18 @@ async def test_large_leaves_come_in_several_answers(store: LedgerStore) -> None:
     assert seen == list(range(1, 151))
 
 
+@pytest.mark.parametrize(
+    "body", [lm.GetLeaves(0, 512), lm.GetBlobs(0, 512), lm.SearchEntries(limit=512), lm.SearchEntries(text="nowhere")]
+)
+async def test_no_more_is_read_than_an_answer_carries(store: LedgerStore, body: Any) -> None:
+    await store.commit([note(LARGE, bulk=LARGE.encode()) for _ in range(150)])
+    tracemalloc.start()
+    await LedgerAnswers(store, NO_WITNESS).table()[type(body)](body, ANN)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * ANSWER_BYTES + (1 << 20), "of 18 MB of leaves and 9 MB of blobs"
+
+
 @pytest.mark.parametrize("query", [lm.SearchEntries(limit=512), lm.SearchEntries(limit=512, subject="s", text="xxx")])
 async def test_a_search_that_finds_large_leaves_goes_on_where_it_stopped(store: LedgerStore, query: lm.SearchEntries) -> None:
     seen: list[int] = []
@@ -58,6 +71,24 @@ async def test_a_search_that_finds_large_leaves_goes_on_where_it_stopped(store: 
 async def test_a_text_that_nobody_types_is_refused(store: LedgerStore) -> None:
     with pytest.raises(SteadError, match="not looked for"):
         await ask(store, lm.SearchEntries(text="x" * (TEXT_MAX + 1)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(lm.SearchEntries(**{name: 1 << 70}) for name in ("since_ms", "until_ms", "after", "before", "limit")),
+        lm.SearchEntries(before=-(1 << 63)),
+        lm.SearchEntries(types="*" * 60_000),
+        lm.SearchEntries(subject="x" * 60_000),
+        lm.GetProof("e" * 60_000),
+        lm.GetProof("%" * (lm.ID_MAX + 1)),
+    ],
+)
+async def test_what_no_database_can_answer_is_a_wrong_call(store: LedgerStore, body: Any) -> None:
+    with pytest.raises(SteadError) as caught:
+        await ask(store, body)
+    assert caught.value.problem.exit_code == EXIT_USAGE and len(str(caught.value)) < 300
+    assert store.run("r" * 60_000) is None and store.finding("r" * 60_000) is None and store.entry("r" * 60_000) is None
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 5), (5, 4), (0, 1 << 62)])

@@ -198,6 +198,9 @@ class Rows:
     def fetchall(self) -> list[Any]:
         return list(self._rows)
 
+    def close(self) -> None:
+        self._rows = iter(())
+
 
 class Connection:
     """An apsw connection that answers as sqlite3's would, errors included.

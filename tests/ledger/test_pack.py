@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from stead.flow import runs
 from stead.ledger import pack
+from stead.ledger.leaf import BLOB_MAX_BYTES
 from stead.ledger.offline import open_offline
 from stead.ledger.pack import RECENT, Tidied, deflated, inflated
 from stead.ledger.store import LedgerStore
@@ -192,8 +194,73 @@ def test_a_day_is_the_least_that_runs_are_kept() -> None:
     assert [pack.kept_ms(one) / DAY_MS for one in days] == [1, 1, 1, 1, 1.5, 36_500]
 
 
-def test_a_bundle_that_unpacks_to_more_than_leaves_can_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("window_bits", [15, -15], ids=["bundle", "blob"])
+def test_no_more_is_unpacked_than_can_be_there(monkeypatch: pytest.MonkeyPatch, window_bits: int) -> None:
     monkeypatch.setattr(pack, "BUNDLE_MAX_BYTES", 1000)
-    assert pack._unzipped(zlib.compress(bytes(1000))) == bytes(1000)
-    with pytest.raises(zlib.error):
-        pack._unzipped(zlib.compress(bytes(1001)))
+    monkeypatch.setattr(pack, "BLOB_MAX_BYTES", 1000)
+    unpack = pack._unzipped if window_bits > 0 else inflated
+
+    def packed_(data: bytes) -> bytes:
+        packer = zlib.compressobj(wbits=window_bits)
+        return packer.compress(data) + packer.flush()
+
+    assert unpack(packed_(bytes(1000))) == bytes(1000) and unpack(packed_(b"")) == b""
+    for data in (packed_(bytes(1001)), packed_(bytes(1 << 24)), packed_(b"x")[:-1], packed_(b"x") + b"x", b""):
+        with pytest.raises(zlib.error):
+            unpack(data)
+
+
+BOMB = zlib.compressobj(9, zlib.DEFLATED, -15)
+BOMB_BYTES = b"".join(BOMB.compress(bytes(1 << 20)) for _ in range(64)) + BOMB.flush()
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("UPDATE bundles SET data = ? WHERE place = 0", zlib.compress(bytes(1 << 26))),
+        ("UPDATE bundled_blobs SET data = ? WHERE seq = 1", BOMB_BYTES),
+        ("UPDATE bundles SET data = ? WHERE place = 0", 1 << 40),
+        ("UPDATE bundled_blobs SET data = ? WHERE seq = 1", 1 << 40),
+        ("UPDATE bundled_blobs SET salt = ? WHERE seq = 1", 1 << 40),
+        ("UPDATE blobs SET data = ?", 1 << 40),
+        ("UPDATE blobs SET salt = ?", "text"),
+        ("UPDATE entries SET leaf = ? WHERE seq = 1", 1 << 40),
+    ],
+)
+async def test_a_row_that_would_fill_the_memory_is_an_altered_ledger(tmp_path: Path, statement: str, value: object) -> None:
+    (await packed(tmp_path)).close()
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    assert db.execute(statement, (value,)).rowcount
+    db.commit()
+    db.close()
+    store = opened(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(SteadError) as caught:
+        verify(StoreSource(store), deep=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.problem.code == "ledger.altered" and peak < 3 << 24
+    store.close()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE entries SET leaf = 99 WHERE seq = 7", "UPDATE blobs SET data = 99"])
+async def test_what_is_no_bytes_is_not_packed(tmp_path: Path, statement: str) -> None:
+    store = opened(tmp_path)
+    await store.commit([note(bulk=b"x") for _ in range(WIDTH + RECENT)])
+    store.close()
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    db.execute(statement)
+    db.commit()
+    with pytest.raises(SteadError, match="int where bytes belongs") as caught:
+        pack.tidy(db, tmp_path / "ledger.db", 0)
+    assert caught.value.problem.code == "ledger.altered"
+    db.close()
+
+
+async def test_what_is_too_large_to_lie_beside_a_leaf_is_not_recorded(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.commit([note(bulk=bytes(BLOB_MAX_BYTES))])
+    with pytest.raises(SteadError, match="too many to be kept beside"):
+        await store.commit([note(bulk=bytes(BLOB_MAX_BYTES + 1))])
+    check_log(store)
+    store.close()

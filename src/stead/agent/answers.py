@@ -104,10 +104,10 @@ class Answers:
         return await self.wired.query(body)
 
     async def _findings(self, body: m.ListFindings, _: Actor) -> m.ReplyBody:
-        return m.FindingList(tuple(self.wired.ledger.findings(body.cleared, min(body.limit, PAGE))))
+        return m.FindingList(tuple(self.wired.ledger.findings(body.cleared, _page(body.limit))))
 
     async def _runs(self, body: m.ListRuns, _: Actor) -> m.ReplyBody:
-        return m.RunList(tuple(self.wired.ledger.runs(body.which, min(body.limit, PAGE))))
+        return m.RunList(tuple(self.wired.ledger.runs(body.which, _page(body.limit))))
 
     async def _run(self, body: m.GetRun, _: Actor) -> m.ReplyBody:
         return m.RunList((self.orders.find(body.id),))
@@ -116,7 +116,7 @@ class Answers:
         return m.HoldList(tuple(self.road.holds))
 
     async def _entries(self, body: m.ListEntries, _: Actor) -> m.ReplyBody:
-        rows = self.wired.ledger.entries(min(body.limit, PAGE), body.subject)
+        rows = self.wired.ledger.entries(_page(body.limit), body.subject)
         return m.EntryList(tuple(m.EntryView(e.seq, e.id, e.type, e.subject, e.ts_ms, e.leaf.decode()) for e in rows))
 
     async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
@@ -155,6 +155,10 @@ class Answers:
     async def _autonomy(self, body: m.SetAutonomy, person: Actor) -> m.ReplyBody:
         await self.orders.autonomy(person, mode=body.mode, ceiling=body.ceiling, scope=body.scope, locked=body.locked)
         return self.status()
+
+
+def _page(limit: int) -> int:
+    return min(max(1, limit), PAGE)
 
 
 def _rss_bytes() -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from stead.ledger.search import fitting
 from stead.ledger.store import LedgerStore
 from stead.ledger.stored import StoreSource
 from stead.model import ledger_messages as lm
@@ -41,7 +40,7 @@ class LedgerAnswers:
 
     async def _leaves(self, body: lm.GetLeaves, _: Actor) -> ReplyBody:
         _range(body.start, body.end)
-        return lm.LeafList(fitting(self.source.leaves(body.start, body.end)))
+        return lm.LeafList(tuple(self.source.leaves(body.start, body.end)))
 
     async def _blobs(self, body: lm.GetBlobs, _: Actor) -> ReplyBody:
         _range(body.start, body.end)

@@ -11,7 +11,7 @@ from typing import Protocol
 from stead.model.change import Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding
-from stead.model.ledger_messages import ProofBundle
+from stead.model.ledger_messages import ID_MAX, ProofBundle
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import parse_checkpoint
 from stead.tlog.keys import VerifierKey
@@ -84,6 +84,9 @@ def bundle(record: Record, thing: str, policy: TrustPolicy, cosigned: bytes | No
 
 def speaks_for(record: Record, thing: str) -> StoredEntry:
     """The entry of this id; for a run or finding the receipt, else what was recorded of it last. SteadError: none, or several."""
+    if len(thing) > ID_MAX:
+        what = f"nothing has an id of {len(thing)} characters"
+        raise SteadError(what, "", "give an id, or its beginning", code="entry.id", exit_code=EXIT_USAGE)
     run, finding = record.run(thing), record.finding(thing)
     if run is not None and finding is not None:
         what = f"a run and a finding begin or end with {thing}"

@@ -37,6 +37,10 @@ class Cursor(Protocol):
         """All rows that are left."""
         ...
 
+    def close(self) -> None:
+        """Let go of the rows that are left: until then the transaction reads on."""
+        ...
+
 
 class Connection(Protocol):
     """As much of sqlite3.Connection, in autocommit mode, as the store uses. Errors are sqlite3.Error with `sqlite_errorcode`."""

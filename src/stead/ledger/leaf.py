@@ -19,6 +19,7 @@ import msgspec
 from stead.model.record import Entry
 
 LEAF_MAX_BYTES: Final = 65_535
+BLOB_MAX_BYTES: Final = 4 << 20  # what lies beside one leaf: as much as one answer of the ledger carries
 EXACT_INT_MAX: Final = 2**53
 SALT_BYTES: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,6 +50,8 @@ def leaf(one: Entry, salt: bytes) -> tuple[bytes, Blob | None]:
         encoded = _leaf_bytes(one, {"about": one.subject, "oversize_bytes": len(encoded)}, salt, data)
     if len(encoded) > LEAF_MAX_BYTES:
         raise ValueError(f"an entry of type {one.type} does not fit a leaf even without its body")
+    if data is not None and len(data) > BLOB_MAX_BYTES:
+        raise ValueError(f"{len(data)} bytes are too many to be kept beside an entry of type {one.type}")
     return encoded, None if data is None else blob_of(salt, data)
 
 

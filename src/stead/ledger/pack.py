@@ -9,14 +9,16 @@ transaction that the caller has open: the power may fail at any moment.
 
 from __future__ import annotations
 
+import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
-from stead.ledger.leaf import LEAF_MAX_BYTES, Blob, blob_of
+from stead.ledger.leaf import BLOB_MAX_BYTES, LEAF_MAX_BYTES, Blob, blob_of
+from stead.ledger.tables import typed
 from stead.model.errors import SteadError
 from stead.model.record import StoredEntry
 from stead.tlog.strict import Malformed
@@ -74,13 +76,14 @@ def _pack(db: Connection, path: Path, group: int) -> None:
     ).fetchall()
     if len(rows) != WIDTH:
         raise altered(f"of entries {start + 1} to {end}, {WIDTH - len(rows)} are missing", path)
-    data = zlib.compress(bundle([bytes(row[5]) for row in rows]), _LEVEL)
+    data = zlib.compress(bundle([typed(row[5], bytes, path) for row in rows]), _LEVEL)
     db.execute("INSERT INTO bundles VALUES (?, ?)", (group, data))
     refs = [(row[0], row[6]) for row in rows if row[6] is not None]
     for seq, ref in refs:
         found = db.execute("SELECT salt, data FROM blobs WHERE ref = ?", (ref,)).fetchone()
         if found is not None:
-            db.execute("INSERT INTO bundled_blobs VALUES (?, ?, ?)", (seq, found[0], deflated(found[1])))
+            salt, beside = (typed(value, bytes, path) for value in found)
+            db.execute("INSERT INTO bundled_blobs VALUES (?, ?, ?)", (seq, salt, deflated(beside)))
     db.executemany("DELETE FROM blobs WHERE ref = ?", [(ref,) for _, ref in refs])
     db.execute("DELETE FROM entries WHERE seq > ? AND seq <= ?", (start, end))
     db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, x'', NULL)", [row[:5] for row in rows])
@@ -110,20 +113,25 @@ def _drop_findings(db: Connection, before_ms: int) -> int:
 def deflated(data: bytes) -> bytes:
     """One blob as it is kept in `bundled_blobs`."""
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _DEFLATE)
-    return packer.compress(bytes(data)) + packer.flush()
+    return packer.compress(data) + packer.flush()
 
 
 def inflated(data: bytes) -> bytes:
     """And back. Raises zlib.error."""
-    return zlib.decompress(bytes(data), _DEFLATE)
+    return _unpack(data, BLOB_MAX_BYTES, _DEFLATE)
 
 
 def _unzipped(data: bytes) -> bytes:
-    """A bundle, which can't be longer than its leaves can be: a damaged row must not fill the memory."""
-    unpacker = zlib.decompressobj()
-    found = unpacker.decompress(data, BUNDLE_MAX_BYTES)
-    if not unpacker.eof or unpacker.unused_data:
-        raise zlib.error("it is not one whole stream of the length that a bundle can have")
+    """A bundle, which can't be longer than its leaves can be."""
+    return _unpack(data, BUNDLE_MAX_BYTES, zlib.MAX_WBITS)
+
+
+def _unpack(data: bytes, most: int, window_bits: int) -> bytes:
+    """No more than so many bytes: a row that somebody else wrote must not fill the memory. Raises zlib.error."""
+    unpacker = zlib.decompressobj(window_bits)
+    found = unpacker.decompress(data, most + 1)
+    if len(found) > most or not unpacker.eof or unpacker.unused_data:
+        raise zlib.error(f"it is not one whole stream of {most} bytes at most")
     return found
 
 
@@ -134,22 +142,30 @@ class Bundles:
         self.path = path
         self._group, self._leaves = -1, list[bytes]()
 
-    def entries(self, db: Connection, rows: Sequence[Sequence[Any]]) -> tuple[StoredEntry, ...]:
-        """Entries from their columns (seq, id, type, subject, ts_ms, leaf). SteadError `ledger.altered`: it can't be unpacked."""
-        found, group, leaves = [], -1, list[bytes]()
+    def entries(self, db: Connection, rows: Iterable[Sequence[Any]], most: int = sys.maxsize) -> tuple[StoredEntry, ...]:
+        """Entries from their columns (seq, id, type, subject, ts_ms, leaf), the first of them whose leaves have `most` bytes.
+
+        SteadError `ledger.altered`: it can't be unpacked.
+        """
+        found, group, leaves = list[StoredEntry](), -1, list[bytes]()
         for seq, id_, type_, subject, ts_ms, leaf in rows:
+            if type(leaf) is not bytes:
+                raise altered(f"the leaf of entry {seq} is no bytes", self.path)
             if not leaf:
                 if (seq - 1) // WIDTH != group:
                     group = (seq - 1) // WIDTH
                     leaves = self._unpacked(db, group)
                 leaf = leaves[(seq - 1) % WIDTH]
+            most -= len(leaf)
+            if found and most < 0:
+                break
             found.append(StoredEntry(seq, id_, type_, subject, ts_ms, leaf))
         return tuple(found)
 
     def blob(self, seq: int, salt: bytes, data: bytes) -> Blob:
         """What lies beside an entry, from its row in `bundled_blobs`. SteadError `ledger.altered`: it can't be unpacked."""
         try:
-            return blob_of(salt, inflated(data))
+            return blob_of(typed(salt, bytes, self.path), inflated(typed(data, bytes, self.path)))
         except zlib.error as error:
             raise altered(f"what lies beside entry {seq} can't be unpacked: {error}", self.path) from error
 
@@ -161,7 +177,7 @@ class Bundles:
         if group != self._group:
             row = db.execute("SELECT data FROM bundles WHERE place = ?", (group,)).fetchone()
             try:
-                leaves = unbundle(_unzipped(bytes(row[0]))) if row else []
+                leaves = unbundle(_unzipped(typed(row[0], bytes, self.path))) if row else []
             except (zlib.error, Malformed) as error:
                 raise self._altered(group, str(error)) from error
             if len(leaves) != WIDTH:

@@ -15,7 +15,7 @@ import msgspec
 from stead.ledger.connect import Connection
 from stead.ledger.errors import altered
 from stead.ledger.search import search
-from stead.ledger.tree import LogReader
+from stead.ledger.tree import ID, LogReader
 from stead.model.change import Hold, Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.find import Finding
@@ -95,7 +95,7 @@ class LedgerReader(LogReader):
 
     def run(self, prefix: str) -> Run | None:
         """One run by its id or a unique beginning or ending of it. SteadError when several fit."""
-        if not prefix or not all(char.isalnum() or char == "-" for char in prefix):
+        if not ID.fullmatch(prefix):
             return None
         found = self._rows(
             "SELECT data FROM runs WHERE id LIKE ? OR id LIKE ? ORDER BY updated_ms DESC LIMIT 2", f"{prefix}%", f"%{prefix}"
@@ -120,7 +120,7 @@ class LedgerReader(LogReader):
 
     def finding(self, prefix: str) -> Finding | None:
         """One finding by its id or a unique beginning or ending of it."""
-        if not prefix or not all(char.isalnum() or char == "-" for char in prefix):
+        if not ID.fullmatch(prefix):
             return None
         rows = self._rows("SELECT data FROM findings WHERE id LIKE ? OR id LIKE ? LIMIT 2", f"{prefix}%", f"%{prefix}")
         return self._decode_finding.decode(rows[0][0]) if len(rows) == 1 else None

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stead.ledger.leaf import Blob
+from stead.ledger.leaf import LEAF_MAX_BYTES, Blob
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.ledger_messages import EntryPage, SearchEntries
 from stead.model.policy import Actor
@@ -19,6 +19,7 @@ LEAVES_STRETCH: Final = 4_000  # and by what is in them or beside them
 BEGINNING: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}")  # of the id of a run or finding, and not all of it
 LIMIT_MAX: Final = 512
 TEXT_MAX: Final = 1000
+NUMBER_MAX: Final = 1 << 62
 ANSWER_BYTES: Final = 4 << 20  # of leaves or blobs: half of what a line of the socket may have, because base64 adds a third
 _AT_ONCE: Final = 256
 Entries = Callable[..., Sequence[StoredEntry]]
@@ -35,11 +36,9 @@ _by: Final = msgspec.json.Decoder(_By)
 def search(entries: Entries, beside: Beside, query: SearchEntries, size: int) -> EntryPage:
     """One page of answers. `entries` picks by an SQL condition with its values, `beside` gives the blobs of a span of indexes.
 
-    `size` is how many entries there are. SteadError: the text is too long to look for.
+    `size` is how many entries there are. SteadError: a text or number is too large to look for.
     """
-    if len(query.text) > TEXT_MAX:
-        what = f"a text of {len(query.text)} characters is not looked for"
-        raise SteadError(what, "", f"give {TEXT_MAX} at most", code="search.text", exit_code=EXIT_USAGE)
+    _refuse(query)
     where, values = _conditions(query)
     inside = bool(query.actor or query.text)
     before = min(query.before or size + 1, size + 1)
@@ -51,14 +50,34 @@ def search(entries: Entries, beside: Beside, query: SearchEntries, size: int) ->
     found: list[StoredEntry] = []
     at_once = _AT_ONCE if inside else limit
     rows: Sequence[StoredEntry] = ()
-    while len(found) < limit and (rows := entries(condition, lowest, before, *values, at_once)):
+    while (
+        len(found) < limit
+        and _bytes(found) <= ANSWER_BYTES
+        and (rows := entries(condition, lowest, before, *values, at_once, most=ANSWER_BYTES))
+    ):
         found += [entry for entry in rows if not inside or _meets(entry, beside, query)]
         before = rows[-1].seq
-        if len(rows) < at_once:
+        if len(rows) < at_once and _bytes(rows) + LEAF_MAX_BYTES <= ANSWER_BYTES:
             break
     page = fitting(found[:limit])
     looked_at = page[-1].seq if len(page) == limit or len(page) < len(found) else lowest + 1
     return EntryPage(page, looked_at if looked_at > query.after + 1 else 0)
+
+
+def _refuse(query: SearchEntries) -> None:
+    """SteadError: nobody asks so, and the database could not answer."""
+    text = max((query.text, query.types, query.subject, query.actor), key=len)
+    if len(text) > TEXT_MAX:
+        what = f"a text of {len(text)} characters is not looked for"
+        raise SteadError(what, "", f"give {TEXT_MAX} at most", code="search.text", exit_code=EXIT_USAGE)
+    numbers = (query.since_ms, query.until_ms, query.after, query.before, query.limit)
+    if any(abs(number) > NUMBER_MAX for number in numbers):
+        what = f"{max(numbers, key=abs)} is no time and no entry's number"
+        raise SteadError(what, "", f"give {NUMBER_MAX} at most", code="search.number", exit_code=EXIT_USAGE)
+
+
+def _bytes(entries: Sequence[StoredEntry]) -> int:
+    return sum(len(entry.leaf) for entry in entries)
 
 
 def fitting(entries: Sequence[StoredEntry]) -> tuple[StoredEntry, ...]:

@@ -50,15 +50,15 @@ class StoreSource:
         return policy_of([parse_vkey(text) for text in vkeys], self.witnesses())
 
     def leaves(self, start: int, end: int) -> Sequence[StoredEntry]:
-        """Entries of [start, end), 512 at most."""
-        return self.reader.leaves(start, min(end, start + LEAVES_MAX))
+        """Entries of [start, end), 512 at most, and fewer where they are large."""
+        return self.reader.leaves(start, min(end, start + LEAVES_MAX), ANSWER_BYTES)
 
     def blobs(self, start: int, end: int) -> BlobList:
         """What is kept beside them; at least the first, however large."""
         end = min(end, start + LEAVES_MAX)
         found: list[StoredBlob] = []
         total = 0
-        for index, blob in self.reader.blobs(start, end):
+        for index, blob in self.reader.blobs(start, end, ANSWER_BYTES):
             total += len(blob.data)
             if found and total > ANSWER_BYTES:
                 return BlobList(tuple(found), index)

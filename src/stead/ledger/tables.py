@@ -96,7 +96,7 @@ def put_tiles(db: Connection, tiles: Iterable[Tile]) -> None:
 def get_tile(db: Connection, level: int, index: int) -> bytes | None:
     """A complete tile's hashes, joined; None where there is none."""
     row = db.execute("SELECT hashes FROM tiles WHERE place = ?", (_place(level, index),)).fetchone()
-    return None if row is None else _typed(row[0], bytes)
+    return None if row is None else typed(row[0], bytes)
 
 
 def _place(level: int, index: int) -> int:
@@ -116,13 +116,13 @@ def get_leaves(db: Connection, start: int, end: int, path: Path) -> list[bytes]:
     rows = db.execute("SELECT leaf FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq", (start, end)).fetchall()
     if len(rows) != end - start:
         raise altered(f"of entries {start + 1} to {end}, {end - start - len(rows)} are missing", path)
-    return [_typed(row[0], bytes) for row in rows]
+    return [typed(row[0], bytes) for row in rows]
 
 
 def get_checkpoint(db: Connection, role: str, name: str) -> tuple[int, bytes] | None:
     """Size and note of a kept checkpoint. Roles: "own", "cosigned" (by a witness), "witnessed" (of another log)."""
     row = db.execute("SELECT size, note FROM checkpoints WHERE role = ? AND name = ?", (role, name)).fetchone()
-    return None if row is None else (_typed(row[0], int), _typed(row[1], bytes))
+    return None if row is None else (typed(row[0], int), typed(row[1], bytes))
 
 
 def put_checkpoint(db: Connection, role: str, name: str, size: int, note: bytes) -> None:
@@ -133,7 +133,7 @@ def put_checkpoint(db: Connection, role: str, name: str, size: int, note: bytes)
 def get_keys(db: Connection) -> list[KeyRow]:
     """All keys that this log ever had, newest first."""
     rows = db.execute("SELECT vkey, since_ms, until_ms FROM keys ORDER BY until_ms IS NOT NULL, since_ms DESC").fetchall()
-    return [KeyRow(_typed(row[0], str), _typed(row[1], int), None if row[2] is None else _typed(row[2], int)) for row in rows]
+    return [KeyRow(typed(row[0], str), typed(row[1], int), None if row[2] is None else typed(row[2], int)) for row in rows]
 
 
 def put_key(db: Connection, key: KeyRow) -> None:
@@ -214,10 +214,10 @@ def erase_blob(db: Connection, entry_id: str) -> None:
     raise SteadError(what, f"entry {entry_id}", code="blob.none")
 
 
-def _typed(value: Any, type_: type[_Type]) -> _Type:
+def typed(value: Any, type_: type[_Type], path: Path = Path("ledger.db")) -> _Type:
     """A column's value, which in SQLite may be of any type. SteadError `ledger.altered`: it is of another."""
     if type(value) is not type_:
-        raise altered(f"a column has {type(value).__name__} where {type_.__name__} belongs", Path("ledger.db"))
+        raise altered(f"a column has {type(value).__name__} where {type_.__name__} belongs", path)
     return value
 
 

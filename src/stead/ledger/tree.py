@@ -7,7 +7,9 @@ checkpoint only after COMMIT returned.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from stead.ledger.keys import KeyRow
 from stead.ledger.leaf import Blob
 from stead.ledger.pack import Bundles
 from stead.model.errors import EXIT_USAGE, SteadError
-from stead.model.ledger_messages import LogKey
+from stead.model.ledger_messages import ID_MAX, LogKey
 from stead.model.record import StoredEntry
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.keys import SigningKey, VerifierKey, parse_vkey
@@ -32,6 +34,12 @@ from stead.tlog.tiles import WIDTH, TileTree, consistency_proof, inclusion_proof
 
 COLUMNS: Final = "seq, id, type, subject, ts_ms, leaf"
 _ENDING_MIN: Final = 6
+ID: Final = re.compile(f"[0-9A-Za-z-]{{1,{ID_MAX}}}")  # or a part of one
+_PACKED: Final = "SELECT seq, salt, data FROM bundled_blobs WHERE seq > ? AND seq <= ? ORDER BY seq"
+_BESIDE: Final = (
+    "SELECT seq, blobs.ref, salt, data FROM entries JOIN blobs ON blobs.ref = entries.blob"
+    " WHERE seq > ? AND seq <= ? ORDER BY seq"
+)
 
 
 class LogReader:
@@ -80,25 +88,31 @@ class LogReader:
         with self._guard, self._errors():
             return tables.get_keys(self._need())
 
-    def leaves(self, start: int, end: int) -> Sequence[StoredEntry]:
-        """The entries of indexes [start, end) that are there, in order, with their exact leaf bytes."""
-        return self._entries("seq > ? AND seq <= ? ORDER BY seq", max(0, start), end)
+    def leaves(self, start: int, end: int, most: int = sys.maxsize) -> Sequence[StoredEntry]:
+        """The entries of indexes [start, end) that are there, in order, with their exact leaves: at most `most` bytes of them."""
+        return self._entries("seq > ? AND seq <= ? ORDER BY seq", max(0, start), end, most=most)
 
-    def blobs(self, start: int, end: int) -> Sequence[tuple[int, Blob]]:
-        """What lies beside the leaves of indexes [start, end), as (index, blob), in order; erased ones are not there."""
-        span = (max(0, start), end)
-        sql = "SELECT seq, blobs.ref, salt, data FROM entries JOIN blobs ON blobs.ref = entries.blob WHERE seq > ? AND seq <= ?"
-        with self._guard:  # what is packed between the two would be missed or seen twice
-            packed = self._rows("SELECT seq, salt, data FROM bundled_blobs WHERE seq > ? AND seq <= ? ORDER BY seq", *span)
-            rows = self._rows(f"{sql} ORDER BY seq", *span)
-        return (
-            *((seq - 1, self._bundles.blob(seq, salt, data)) for seq, salt, data in packed),
-            *((row[0] - 1, Blob(*row[1:])) for row in rows),
-        )
+    def blobs(self, start: int, end: int, most: int = sys.maxsize) -> Sequence[tuple[int, Blob]]:
+        """What lies beside the leaves of indexes [start, end), as (index, blob), in order; erased ones are not there.
+
+        The last one is that with which they have more than `most` bytes.
+        """
+        found: list[tuple[int, Blob]] = []
+        with self._guard, self._errors():  # what is packed between the two would be missed or seen twice
+            db = self._need()
+            for sql, read in ((_PACKED, self._bundles.blob), (_BESIDE, self._blob)):
+                with contextlib.closing(db.execute(sql, (max(0, start), end))) as cursor:
+                    while most >= 0 and (row := cursor.fetchone()) is not None:
+                        found.append((row[0] - 1, read(*row)))
+                        most -= len(found[-1][1].data)
+        return tuple(found)
+
+    def _blob(self, _: int, ref: str, salt: bytes, data: bytes) -> Blob:
+        return Blob(tables.typed(ref, str), tables.typed(salt, bytes), tables.typed(data, bytes))
 
     def entry(self, prefix: str) -> StoredEntry | None:
         """One entry by its id or a unique beginning or ending of it. SteadError `entry.ambiguous` when several fit."""
-        if not prefix or not all(char.isalnum() or char == "-" for char in prefix):
+        if not ID.fullmatch(prefix):
             return None
         found = self._entries("id >= ? AND id < ? ORDER BY id LIMIT 2", prefix, prefix + "\U0010ffff")
         if not found and len(prefix) >= _ENDING_MIN:
@@ -110,9 +124,9 @@ class LogReader:
 
     def blob(self, entry_id: str) -> Blob | None:
         """What lies beside an entry's leaf; None when nothing ever did, or it was erased."""
-        sql = "SELECT ref, salt, data FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)"
+        sql = "SELECT 0, ref, salt, data FROM blobs WHERE ref = (SELECT blob FROM entries WHERE id = ?)"
         if rows := self._rows(sql, entry_id):
-            return Blob(*rows[0])
+            return self._blob(*rows[0])
         sql = "SELECT seq, salt, data FROM bundled_blobs WHERE seq = (SELECT seq FROM entries WHERE id = ?)"
         rows = self._rows(sql, entry_id)
         return self._bundles.blob(*rows[0]) if rows else None
@@ -168,12 +182,12 @@ class LogReader:
         with self._guard, self._errors():
             return self._need().execute(sql, values).fetchall()
 
-    def _entries(self, where: str, *values: Any) -> tuple[StoredEntry, ...]:
-        """The entries that an SQL condition picks, with their leaves."""
+    def _entries(self, where: str, *values: Any, most: int = sys.maxsize) -> tuple[StoredEntry, ...]:
+        """The entries that an SQL condition picks, with their leaves; the first of them that have `most` bytes."""
         with self._guard, self._errors():
             db = self._need()
-            rows = db.execute(f"SELECT {COLUMNS} FROM entries WHERE {where}", values).fetchall()  # noqa: S608
-            return self._bundles.entries(db, rows)
+            with contextlib.closing(db.execute(f"SELECT {COLUMNS} FROM entries WHERE {where}", values)) as cursor:  # noqa: S608
+                return self._bundles.entries(db, iter(cursor.fetchone, None), most)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import msgspec
 from stead.model.record import StoredEntry
 
 LEAVES_MAX: Final = 512  # leaves in one answer
+ID_MAX: Final = 200  # characters of what is asked for by id; a UUID has 36
 
 
 class GetCheckpoint(msgspec.Struct, frozen=True, tag="checkpoint"):
