@@ -90,6 +90,15 @@ def test_what_goes_wrong_is_words(server: str) -> None:
     assert "refused" in answers[0]["error"] and "more than" in answers[6]["error"]
 
 
+def test_the_words_of_one_that_speaks_no_http_are_bounded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: listener.accept()[0].sendall(b"\x1b[2J" + b"x" * 60_000 + b"\n"), daemon=True)
+        thread.start()
+        (answer,) = ask(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+    assert answer["status"] == 0 and 0 < len(answer["error"]) <= submit.WORDS_MAX
+
+
 def test_a_redirect_is_not_followed(server: str) -> None:
     (moved,) = ask(f"{server}/moved")
     assert moved["status"] == 307 and [path for path, *_ in Witness.seen] == ["/moved"]

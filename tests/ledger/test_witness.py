@@ -55,6 +55,13 @@ def test_what_each_answer_means(reply: Reply, old: int, verdict: str, size: int 
         assert [line.name for line in heard.signatures] == ["eye/witness"], "only the key that the policy names"
 
 
+def test_a_witness_s_own_words_are_cut_and_can_not_move_a_cursor() -> None:
+    evil = "BadStatusLine: \x1b[2J\x9b31m\u202e\n" + "x" * 70_000
+    for reply in (Reply(0, error=evil), Reply(500, TEXT_TYPE, evil.encode()), Reply(409, SIZE_TYPE, evil.encode())):
+        detail = witness.hear(LINE, TEXT, 5, 3, reply).detail
+        assert detail and detail.isprintable() and len(detail) < 400
+
+
 @pytest.mark.parametrize(
     ("verdict", "own_prefix", "code"),
     [

@@ -200,7 +200,7 @@ class Witnesses:
             replies = [_reply(one) for one in msgspec.json.decode(done.out, type=list[dict[str, Any]])]
         except (msgspec.MsgspecError, ValueError, KeyError):
             why = "it took too long" if done.rc is None else done.err.strip().rpartition("\n")[2] or f"it ended with {done.rc}"
-            raise SteadError("the process that asks witnesses failed", why, "see stead.log", code="witness.process") from None
+            raise SteadError("the process that asks witnesses failed", witness.plain(why), "see stead.log", code="witness.process") from None
         return {
             one.key.text: witness.hear(one, text, head.size, old[one.key.text], reply)
             for one, reply in zip(waiting, replies, strict=True)

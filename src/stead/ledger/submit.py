@@ -23,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 ANSWER_MAX_BYTES: Final = 65_536
+WORDS_MAX: Final = 1000  # of an error, which may be a stranger's status line
 AGENT: Final = "stead-witness-client"
 
 
@@ -73,7 +74,7 @@ def post(url: str, body: bytes, timeout_s: float) -> dict[str, Any]:
     except TimeoutError:
         return _nothing(f"no answer within {timeout_s:g} s")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return _nothing(str(error) or type(error).__name__)
+        return _nothing(str(error)[:WORDS_MAX] or type(error).__name__)
     if len(data) > ANSWER_MAX_BYTES:
         return _nothing(f"an answer of more than {ANSWER_MAX_BYTES} bytes")
     kind_of = answer.getheader("Content-Type") or ""

@@ -20,6 +20,7 @@ from stead.tlog.strict import Malformed, shown
 from stead.tlog.witness import SIZE_TYPE, cosignatures, held_size
 
 SUBMISSION: Final = "/add-checkpoint"
+WORDS_MAX: Final = 200
 Verdict = Literal["cosigned", "stale", "ahead", "forked", "rewritten", "refused", "unknown"]
 STOPS: Final = frozenset(("ahead", "forked", "rewritten"))
 
@@ -55,7 +56,7 @@ def reached(policy: TrustPolicy) -> tuple[WitnessLine, ...]:
 def hear(witness: WitnessLine, text: str, size: int, old: int, reply: Reply) -> Heard:
     """What a witness's reply to our checkpoint (`text`, of `size` entries, proven from `old`) means."""
     if reply.status == 0:
-        return Heard("unknown", reply.error)
+        return Heard("unknown", plain(reply.error))
     if reply.status == 200:
         try:
             lines = cosignatures(text, reply.body, [witness.cosigner])
@@ -90,6 +91,12 @@ def _conflict(size: int, old: int, reply: Reply) -> Heard:
     if held == old == size:  # other witnesses say their size also when the roots differ
         return Heard("forked", "", held)
     return Heard("stale", "", held)
+
+
+def plain(text: str) -> str:
+    """A stranger's words for a log, a status or an error: cut, and without what can't be seen."""
+    cut = text if len(text) <= WORDS_MAX else f"{text[:WORDS_MAX]}…"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
 
 
 def _words(reply: Reply) -> str:
