@@ -62,14 +62,50 @@ def altered(state: Path, statement: str) -> None:
 # reading
 
 
-def test_rows_have_ids_that_are_enough_to_ask_for_a_proof(agent: FakeAgent, call: Call, tmp_path: Path) -> None:
+def test_rows_have_ids_that_are_enough_to_ask_for_a_proof(agent: FakeAgent, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     shown = call("ledger", "tail").stdout.splitlines()
     assert shown[1].split() == ["SEQ", "TIME", "ID", "TYPE", "SUBJECT"] and len(shown) == 7
     row = shown[5].split()
+    assert len(row) == 5, "there is no room for words"
     assert row[0] == "4" and (fake_ledger.ENTRY_ID % 4).startswith(row[2]) and len(row[2]) >= 18
     assert RUN_ID.startswith(row[4]) and shown[0] == moment(T0)[:10]
     entries = json.loads(call("ledger", "tail", "-o", "json").stdout)["entries"]
     assert [one["seq"] for one in entries] == [1, 2, 3, 4, 5] and json.loads(entries[1]["leaf"])["type"] == "finding.opened"
+
+
+def test_words_stand_where_the_terminal_has_room(agent: FakeAgent, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        entry(1, type="agent.started", body={"version": "1.0"}),
+        entry(2, type="metrics.action_recommended", body={"about": RUN_ID}),
+        entry(3, type="witness.refused", body={"origin": "a/ledger", "size": 1, "held_size": 2, "reason": "rolled-back"}),
+        entry(4, type="key.rotated", body={"old": "a+00000001+AA", "new": "a+00000002+AA"}),
+        entry(5, type="ledger.renewed", body={"former": ["a/ledger"], "reason": "the disk died"}),
+    ]
+    agent.answers[SearchEntries] = lambda ask: EntryPage(tuple(reversed(entries)))
+    monkeypatch.setenv("COLUMNS", "160")
+    head, *rows = call("ledger", "tail").stdout.splitlines()[1:]
+    assert head.split()[-1] == "WHAT" and rows[0].endswith("stead 1.0 began") and rows[1].endswith(RUN_ID[:13])
+    assert "a/ledger was not cosigned with 1 entry: rolled-back; it had been cosigned with 2" in rows[2]
+    assert "made the key a+00000002, and a+00000001 signed for it" in rows[3]
+    assert "a new log began after a/ledger: the disk died" in rows[4]
+    for columns in range(60, 160, 9):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = call("ledger", "tail").stdout.splitlines()
+        assert "WHAT" not in shown[1] or max(map(len, shown)) <= columns
+
+
+def test_nothing_about_a_subject_is_no_empty_ledger(agent: FakeAgent, call: Call) -> None:
+    for verb in ("tail", "search"):
+        shown = call("ledger", verb, "--subject", "pid:4711")
+        assert shown.exit_code == EXIT_OK and "empty" not in shown.stdout and "nothing" in shown.stdout
+    assert "`stead ledger search process:4711`" in call("ledger", "tail", "--subject", "pid:4711").stdout
+
+
+def test_a_stretch_of_time_that_ends_before_it_begins_is_refused(agent: FakeAgent, call: Call) -> None:
+    refused = call("ledger", "search", "--since", "2h", "--until", "3h")
+    assert refused.exit_code == EXIT_USAGE and "--since 2h" in refused.stderr
+    assert call("ledger", "search", "--since", "3h", "--until", "2h").exit_code == EXIT_OK
 
 
 def test_a_search_goes_on_until_all_was_looked_at_or_enough_found(agent: FakeAgent, call: Call) -> None:

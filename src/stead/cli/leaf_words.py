@@ -54,6 +54,13 @@ def leaf_words(data: bytes) -> str:
     return f"{when} UTC, {leaf.host}: {_cut(_what(leaf, data))} (by {who_words(leaf.actor)}{of})"
 
 
+def what_words(data: bytes) -> str:
+    """What a leaf says beyond its type; empty where its type says it all, or nothing here speaks of it."""
+    leaf = read_leaf(data)
+    words = _words(leaf, data) if leaf else ""
+    return _cut(words)
+
+
 def who_words(actor: Mapping[str, str]) -> str:
     """Who made it happen: "stead", "user uid:1000"."""
     kind, name = actor.get("kind", ""), actor.get("id", "")
@@ -64,23 +71,36 @@ def who_words(actor: Mapping[str, str]) -> str:
 
 def _what(leaf: Leaf, data: bytes) -> str:
     """What happened: the words of `stead why` where it has any, else type and members."""
-    title = leaf.type.replace(".", " ").replace("_", " ")
+    title = _title(leaf)
     if leaf.type == RECEIPT and (words := _receipt(leaf.body)):
         return f"receipt: {words}"
+    words = _words(leaf, data)
+    if not words:
+        words = ", ".join(
+            f"{key.replace('_', ' ')} {_short(value)}" for key, value in leaf.body.items() if value not in ("", None)
+        )
+    return f"{title}: {words}" if words else title
+
+
+def _title(leaf: Leaf) -> str:
+    return leaf.type.replace(".", " ").replace("_", " ")
+
+
+def _words(leaf: Leaf, data: bytes) -> str:
+    """The words of `stead why`, without what the type says already."""
+    if leaf.type == RECEIPT and (words := _receipt(leaf.body)):
+        return words
+    title = _title(leaf)
     about = str(leaf.body.get("about", ""))
     try:
         at_ms = round(datetime.fromisoformat(leaf.ts).timestamp() * 1000)
         one = said(StoredEntry(0, leaf.id, leaf.type, about, at_ms, data), None)
         words = words_of(one, plan_of(about, [one]))
     except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
-        words = ""
+        return ""
     for word in title.split():  # "finding cleared: cleared: …"
         words = words.removeprefix(f"{word}: ")
-    if not words or words == title:
-        words = ", ".join(
-            f"{key.replace('_', ' ')} {_short(value)}" for key, value in leaf.body.items() if value not in ("", None)
-        )
-    return f"{title}: {words}" if words else title
+    return "" if words == title else words
 
 
 def _receipt(body: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from functools import partial
 import click
 import msgspec
 
-from stead.cli.leaf_words import UUID
+from stead.cli.leaf_words import UUID, what_words
 from stead.cli.ledger_export import export
 from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
-from stead.cli.table import Cell, printable, styled, table
+from stead.cli.table import Cell, cut, printable, styled, table, width_of
 from stead.cli.verb import Session, examples, options
 from stead.cli.witness import renew, witness
 from stead.cli.words import clock, moment, seconds_of, short_ids
@@ -30,7 +31,7 @@ GROUP = examples(
 )
 TAIL = examples(
     ("stead ledger tail", "the newest twenty entries"),
-    ("stead ledger tail --subject 0192f0c1-7b", "those about one run or finding"),
+    ("stead ledger tail --subject 0192f0c1-7b3e", "those about one run or finding"),
     ("stead ledger tail -f", "follow"),
 )
 SEARCH = examples(
@@ -39,7 +40,9 @@ SEARCH = examples(
     ("stead ledger search --actor uid:1000", "what one person did"),
 )
 CHECKPOINT = examples(("stead ledger checkpoint > yesterday.note", "keep it elsewhere, and verify against it later"))
+ABOUT = "Only entries about this: the id of a run or finding, or its beginning, or what SUBJECT shows."
 FOLLOW_S = 1.0
+WORDS_COLUMNS = 24  # narrower than that, words say nothing
 ID_CHARS = 18
 
 
@@ -58,14 +61,16 @@ def ledger() -> None:
 
 @ledger.command(epilog=TAIL, short_help="Show the newest entries.")
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="So many entries.")
-@click.option("--subject", default="", help="Only entries about this run, finding or target.")
+@click.option("--subject", default="", metavar="ID", help=ABOUT)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new entries until Ctrl-C.")
 @options
 def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
-    """Show the newest entries: what happened, to what, when. `-o json` gives each leaf as recorded."""
+    """Show the newest entries: when, what, about what; in words too where the terminal has room. `-o json` gives the leaves."""
     query = SearchEntries(subject=subject, limit=limit)
     shown = _found(session, query)
-    _show(session, shown, "the ledger is empty")
+    word = subject.replace("pid:", "process:", 1) if subject.startswith("pid:") else subject
+    none = f"nothing is recorded about {subject}: `stead ledger search {word}` looks inside the entries"
+    _show(session, shown, printable(none) if subject else "the ledger is empty")
     seen = shown[-1].seq if shown else 0
     while follow:
         time.sleep(FOLLOW_S)
@@ -74,10 +79,10 @@ def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
             seen = entry.seq
 
 
-@ledger.command(epilog=SEARCH, short_help="Find entries.")
+@ledger.command(epilog=SEARCH, short_help="Find entries by words, type, subject, actor, time.")
 @click.argument("text", required=False, default="")
 @click.option("--type", "types", default="", metavar="GLOB", help="Only entries of these types, like 'run.*'.")
-@click.option("--subject", default="", metavar="ID", help="Only entries about this run, finding or target.")
+@click.option("--subject", default="", metavar="ID", help=ABOUT)
 @click.option("--actor", default="", help="Only what this actor did: an id like uid:1000, or user, agent, policy, hub.")
 @click.option("--since", default="", metavar="WHEN", help="Not older: 90s, 2h, 7d, or 2026-11-21 or 2026-11-21T08:00.")
 @click.option("--until", default="", metavar="WHEN", help="Older than this, written likewise.")
@@ -86,7 +91,11 @@ def tail(session: Session, limit: int, subject: str, follow: bool) -> None:
 def search(session: Session, text: str, types: str, subject: str, actor: str, since: str, until: str, limit: int) -> None:
     """Find entries by TEXT (in leaf or detail, whatever its case), type, subject, actor and time; the newest are kept."""
     now_ms = time.time_ns() // 1_000_000
-    query = SearchEntries(text, types, subject, actor, when_ms(since, now_ms), when_ms(until, now_ms), limit=limit)
+    begin_ms, end_ms = when_ms(since, now_ms), when_ms(until, now_ms)
+    if begin_ms and end_ms and begin_ms >= end_ms:
+        what = f"nothing lies between --since {since} and --until {until}"
+        raise SteadError(what, "", "give the earlier time to --since", code="usage.time", exit_code=EXIT_USAGE)
+    query = SearchEntries(text, types, subject, actor, begin_ms, end_ms, limit=limit)
     _show(session, _found(session, query), "nothing like that is on record")
 
 
@@ -139,8 +148,20 @@ def entry_lines(entries: Sequence[StoredEntry], none: str) -> list[str]:
     rows: list[list[Cell]] = [
         [str(one.seq), at(one.ts_ms), short[one.id], one.type, about.get(one.subject, one.subject)] for one in entries
     ]
-    lines = table(("SEQ", "TIME", "ID", "TYPE", "SUBJECT"), rows, right=frozenset({0}), none=none)
+    head = ["SEQ", "TIME", "ID", "TYPE", "SUBJECT"]
+    if _room_beside([head, *rows]) >= WORDS_COLUMNS:
+        head.append("WHAT")
+        rows = [[*row, what_words(one.leaf)] for row, one in zip(rows, entries, strict=True)]
+    lines = table(head, rows, right=frozenset({0}), none=none)
     return [styled(days.pop(), "dim"), *lines] if at is clock else lines
+
+
+def _room_beside(rows: Sequence[Sequence[Cell]]) -> int:
+    """Columns that these rows leave free on the terminal; as many as are wanted where the output is none."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if columns <= 0:
+        return sys.maxsize
+    return columns - sum(2 + max(width_of(str(row[i])) for row in rows) for i in range(len(rows[0])))
 
 
 def _found(session: Session, query: SearchEntries) -> list[StoredEntry]:
@@ -161,4 +182,6 @@ def _view(one: StoredEntry) -> EntryView:
 
 def _lines(entry: StoredEntry) -> list[str]:
     about = entry.subject[:13] if UUID.fullmatch(entry.subject) else entry.subject
-    return [f"{entry.seq:>3}  {clock(entry.ts_ms)}  {printable(f'{entry.id[:ID_CHARS]}  {entry.type}  {about}')}"]
+    line = f"{entry.seq:>3}  {clock(entry.ts_ms)}  {entry.id[:ID_CHARS]}  {entry.type}  {about}  "
+    room = _room_beside([[line]])
+    return [f"{line}{cut(what_words(entry.leaf), room) if room >= WORDS_COLUMNS else ''}".rstrip()]

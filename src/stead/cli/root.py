@@ -137,7 +137,7 @@ def _say(error: click.ClickException) -> None:
         return
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "stead"
-    message = error.format_message()
+    message = error.format_message().replace("a valid integer range", "a whole number").replace("a valid float range", "a number")
     click.echo(f"stead: {message[:1].lower()}{message[1:].rstrip('.')} (`{path} --help` shows how)", err=True)
 
 

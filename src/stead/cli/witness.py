@@ -33,7 +33,7 @@ WARNING = (
 )
 
 
-@click.command(epilog=WITNESS)
+@click.command(epilog=WITNESS, short_help="Have the newest checkpoint cosigned; show who did.")
 @click.option("--list", "only_list", is_flag=True, help="Ask no witness; show how they answered last.")
 @options
 def witness(session: Session, only_list: bool) -> int:
@@ -108,7 +108,7 @@ def _held(size: int | None) -> str:
     return "not asked yet  " if size is None else f"{plural(size, 'entry', 'entries')}  "
 
 
-@click.command(epilog=RENEW)
+@click.command(epilog=RENEW, short_help="Begin a new ledger after one that can't go on.")
 @click.option("--reason", required=True, help="What happened; it is recorded for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--config", metavar="FILE", type=click.Path(), help="Configuration file of the agent.")

@@ -243,6 +243,23 @@ def _autonomy(one: Said, _: Plan) -> str:
     return f"{one.actor} changed what stead may do: {changes(one.body.get('before'), one.body.get('after'))}"
 
 
+def _rotated(one: Said, _: Plan) -> str:
+    old, new = ("+".join(str(one.body.get(which)).split("+", 2)[:2]) for which in ("old", "new"))
+    return f"{one.actor} made the key {new}, and {old} signed for it"
+
+
+def _renewed(one: Said, _: Plan) -> str:
+    former = " and ".join(map(str, one.body.get("former") or ())) or "one of which nothing is left"
+    return f"a new log began after {former}: {one.body.get('reason')}"
+
+
+def _unwitnessed(one: Said, _: Plan) -> str:
+    body = one.body
+    size = plural(int(body.get("size") or 0), "entry").replace("entrys", "entries")
+    asked = f"{body.get('origin')} was not cosigned with {size}: {body.get('reason')}"
+    return f"{asked}; it had been cosigned with {body.get('held_size')}"
+
+
 def _target(body: Body) -> str:
     return f"{body['target']['kind']}:{body['target']['name']}"
 
@@ -258,7 +275,8 @@ def _run_words(one: Said, plan: Plan) -> str:
         return f"waits for {plural(plan.needed, 'approval')} (`stead approve {plan.run_id[:13]}`)"
     if state == "verifying":
         verify_ms = body.get("verify_at_ms")
-        watches = f"watches for {span((verify_ms - one.entry.ts_ms) / 1000)} whether" if verify_ms else "watches whether"
+        left_s = (verify_ms - one.entry.ts_ms) / 1000 if verify_ms else 0
+        watches = f"watches for {span(left_s)} whether" if left_s >= 1 else "looks whether"
         return f"all is written; {watches} it helps"
     if state == "held":
         return f"{RENEWED + ': ' if 'renewed' in reason else ''}stays in force{lease}"
@@ -291,7 +309,10 @@ WORDS: Final[dict[str, Callable[[Said, Plan], str]]] = {
     "hold.made": _hold,
     "hold.lifted": _lifted,
     "autonomy.changed": _autonomy,
+    "key.rotated": _rotated,
+    "ledger.renewed": _renewed,
+    "witness.refused": _unwitnessed,
     "agent.started": lambda one, plan: f"stead {one.body.get('version')} began",
-    "agent.stopped": lambda one, plan: f"stead {one.body.get('version')} ended by itself",
+    "agent.stopped": lambda one, plan: f"stead {one.body.get('version')} ended cleanly",
     "snapshots.taken": lambda one, plan: f"{plural(int(one.body.get('count') or 0), 'snapshot')} were hashed",
 }
