@@ -12,10 +12,13 @@ import pytest
 
 from stead.agent.witness import BEST, ROLE
 from stead.ledger.standing import KEPT, STOPPED
+from stead.model.config import Config, LedgerConfig, WitnessConfig
 from stead.model.errors import SteadError
+from stead.testing import FakeClock
 from stead.tlog.note import parse_note
 from stead.tlog.policy import check_checkpoint
-from tests.agent.witnessing import Place, World, change_a_leaf, cut, policy, remade, world
+from stead.tlog.witness import AddCheckpoint, format_request
+from tests.agent.witnessing import Network, Place, World, change_a_leaf, cut, policy, remade, world
 
 __all__ = ["world"]
 
@@ -221,6 +224,52 @@ async def test_with_require_nothing_is_recorded_before_a_witness_answered(world:
         await asyncio.sleep(0.01)
     await box.grow(1)
     task.cancel()
+
+
+async def test_two_that_are_each_others_only_witness_start_at_once(tmp_path: Path) -> None:
+    network, clock = Network(), FakeClock()
+    names = ("box", "eye")
+    pair = [Place(tmp_path / name, name, network, clock, Config()) for name in names]
+    for place, other in (pair, pair[::-1]):
+        (tmp_path / f"{place.name}.policy").write_text(
+            f"witness w {other.vouching.door.cosigner.key.verifier.text} http://{other.name}\nquorum w\n"
+        )
+        path, logs = str(tmp_path / f"{place.name}.policy"), tuple(other.store.vkeys())
+        ledger = LedgerConfig(policy=path, witness_interval_s=0.01, require_witness_at_start=True)
+        place.config = Config(ledger=ledger, witness=WitnessConfig(logs=logs))
+    network.away.update(names)
+    for place in pair:
+        await place.grow(3)
+        place.reopened()
+        await place.vouching.witnesses.begin()
+        assert place.code == "ledger.unwitnessed"
+    network.away.clear()
+    tasks = [asyncio.create_task(place.vouching.witnesses.run()) for place in pair]
+    async with asyncio.timeout(20):
+        while any(place.code for place in pair):
+            await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    for place in pair:
+        await place.grow(1)
+        assert place.vouching.door.view()[0].size == 3
+        place.close()
+
+
+async def test_what_is_refused_while_nothing_may_be_recorded_is_recorded_later(world: World) -> None:
+    box, eye, _ = world
+    await box.grow(3)
+    older = box.store.checkpoint
+    await box.grow(3)
+    await box.submit()
+    eye.store.stop(SteadError("wait", code="ledger.unwitnessed"), remembers=True)
+    assert (await eye.vouching.door.answer(format_request(AddCheckpoint(0, (), older)))).status == 409
+    assert eye.refusals() == [] and "witness of box/ledger" in [one.name for one in eye.vouching.stations()]
+    with pytest.raises(SteadError):
+        await eye.grow(1)
+    eye.store.go_on()
+    await eye.vouching.door.answer(b"")
+    assert [one["reason"] for one in eye.refusals()] == ["rolled-back"]
 
 
 async def test_while_it_waits_for_a_witness_one_that_knows_better_still_ends_the_signing(world: World, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class Witnesses:
             return
         await self._safely(min(START_S, self.config.witness_timeout_s))
         if self.config.require_witness_at_start and self._store.stopped is None and not self._any("cosigned"):
-            self._store.stop(_unwitnessed(self._words()))
+            self._store.stop(_unwitnessed(self._words()), remembers=True)  # else two that wait for each other wait for ever
 
     async def run(self) -> None:
         """Hand in what moved, every interval, until cancelled."""
@@ -200,7 +200,9 @@ class Witnesses:
             replies = [_reply(one) for one in msgspec.json.decode(done.out, type=list[dict[str, Any]])]
         except (msgspec.MsgspecError, ValueError, KeyError):
             why = "it took too long" if done.rc is None else done.err.strip().rpartition("\n")[2] or f"it ended with {done.rc}"
-            raise SteadError("the process that asks witnesses failed", witness.plain(why), "see stead.log", code="witness.process") from None
+            raise SteadError(
+                "the process that asks witnesses failed", witness.plain(why), "see stead.log", code="witness.process"
+            ) from None
         return {
             one.key.text: witness.hear(one, text, head.size, old[one.key.text], reply)
             for one, reply in zip(waiting, replies, strict=True)

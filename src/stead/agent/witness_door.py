@@ -41,12 +41,14 @@ class WitnessDoor:
         self.cosigner = Cosigner(store, logs, key)
         self._store, self._stamp, self._clock, self._log = store, stamp, clock, log
         self._refused: dict[str, str] = {}
+        self._waiting: dict[tuple[str, str], Refused] = {}
 
     async def answer(self, body: bytes) -> WitnessReply:
         """The HTTP answer to a request. 503 while the ledger can't remember what would be cosigned."""
-        if self._store.stopped is not None:  # what it remembers of others may be as old as a backup
+        if not self._store.remembers:  # what it remembers of others may be as old as a backup
             return WitnessReply(503, TEXT_TYPE, b"this witness is out of order: its own ledger stopped\n")
         try:
+            await self._record_waiting()
             reply, refused = await self.cosigner.answer(body, self._clock.now().unix_ms // 1000)
             if refused is not None:
                 await self._keep(refused)
@@ -66,13 +68,21 @@ class WitnessDoor:
         kept = {origin: self._store.kept_checkpoint(ROLE, origin) for origin in self.cosigner.logs}
         return tuple(WitnessedLog(one, row[0] if row else None, self._refused.get(one, "")) for one, row in kept.items())
 
+    async def _record_waiting(self) -> None:
+        """Put on record what was refused while nothing could be recorded."""
+        while self._waiting and self._store.stopped is None:
+            await self._keep(self._waiting.popitem()[1])
+
     async def _keep(self, refused: Refused) -> None:
-        """Record it, unless it is on record already or too much is."""
+        """Record it, unless it is on record already or too much is; later, while nothing may be recorded."""
         origin = refused.offered.origin
         stamp: Stamp = self._stamp()
         held = refused.held.checkpoint.size
         words = f"{origin} {WORDS[refused.reason].format(size=refused.offered.size, held=held)}"
         self._refused[origin] = words
+        if self._store.stopped is not None:
+            self._waiting[origin, refused.reason] = refused
+            return
         newest = self._store.entries(A_DAY * len(WORDS), origin, (REFUSED,))
         bodies = [(entry.ts_ms, msgspec.json.decode(entry.leaf)["body"]) for entry in newest]
         today = [said for at_ms, said in bodies if said["reason"] == refused.reason and stamp.now.unix_ms - at_ms < DAY_MS]

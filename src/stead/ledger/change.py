@@ -53,6 +53,11 @@ class Change(msgspec.Struct, frozen=True):
     bare: bool = False  # nothing but entries: nothing else is looked at
 
     @property
+    def beside(self) -> bool:
+        """Is it `work` and nothing of the record?"""
+        return self.work is not None and not (self.entries or self.approvals or self.use_approvals or self.meta or self.moves)
+
+    @property
     def moves(self) -> bool:
         """Does it change what is kept in memory?"""
         return bool(self.runs or self.findings or self.holds or self.drop_holds)

@@ -28,6 +28,7 @@ from stead.ledger.errors import needs_reopening
 from stead.ledger.key_files import KeyFiles
 from stead.ledger.keys import KeyRing, KeyRow, origin_of
 from stead.ledger.read import LedgerReader
+from stead.ledger.said import blob_of
 from stead.ledger.state_lock import StateLock
 from stead.ledger.tree import signed
 from stead.model.change import Hold, Run
@@ -61,6 +62,7 @@ class LedgerStore(LedgerReader):
         self.write_s = 0.0
         self.trouble = ""
         self.stopped: SteadError | None = None
+        self._remembers = False
         self.after_commit: Callable[[bytes], object] | None = None
         self.key_files = keys.files
         self._clock, self._state_lock, self._opener, self._ring = clock, lock, connect, keys
@@ -131,9 +133,17 @@ class LedgerStore(LedgerReader):
         )
         return await self._submit(change)
 
-    def stop(self, why: SteadError) -> None:
-        """Record and sign nothing more: a witness, say, knows a newer ledger than this. Readers go on."""
-        self.stopped, self.trouble = why, str(why)
+    def stop(self, why: SteadError, *, remembers: bool = False) -> None:
+        """Record and sign nothing more: a witness, say, knows a newer ledger than this. Readers go on.
+
+        With `remembers` what is no part of the record is still written: `work` without entries, say what was cosigned for others.
+        """
+        self.stopped, self.trouble, self._remembers = why, str(why), remembers
+
+    @property
+    def remembers(self) -> bool:
+        """May what is no part of the record be written?"""
+        return self.stopped is None or self._remembers
 
     def go_on(self) -> None:
         """Record and sign again after `stop`."""
@@ -156,11 +166,15 @@ class LedgerStore(LedgerReader):
             raise
         return new.verifier
 
-    async def erase(self, entry_id: str, by: Actor) -> StoredEntry:
-        """Erase what lies beside an entry, for good. Returns the entry that says so. SteadError `blob.none`: nothing is there."""
-        beside = self.blob(entry_id)
+    async def erase(self, entry_id: str, by: Actor, reason: str = "") -> StoredEntry:
+        """Erase what lies beside an entry, for good, with its copies. Returns the entry that says so.
+
+        SteadError `blob.none`: nothing is there; `blob.in-use`: the run or finding that it is about has not ended.
+        """
+        entry = self.entry(entry_id)
+        ref = blob_of(entry.leaf) if entry is not None else ""
         order = orders.ordered(self.host_name, by, self._clock.now().unix_ms)
-        return (await self._submit(orders.erasure(entry_id, beside.ref if beside else "", order)))[0]
+        return (await self._submit(orders.erasure(entry.id if entry else entry_id, ref, reason, order)))[0]
 
     async def tidy(self, keep_days: float = pack.KEEP_DAYS) -> pack.Tidied:
         """Make old entries smaller, and drop runs and findings that ended so long ago: some of it a call, see `pack.tidy`.
@@ -186,8 +200,8 @@ class LedgerStore(LedgerReader):
         """Hand a change to the writer; the future tells what became of it. SteadError: it takes none."""
         if self._closed:
             raise SteadError("the ledger is closed", str(self.path), "start the agent again", code="ledger.closed")
-        if self.stopped is not None:
-            raise SteadError.of(self.stopped.problem)
+        if (why := self._refused([change])) is not None:
+            raise SteadError.of(why.problem)
         done: _Done = asyncio.get_running_loop().create_future()
         self._queue.put((change, done))
         return done
@@ -283,8 +297,8 @@ class LedgerStore(LedgerReader):
 
     def _try(self, changes: Sequence[Change]) -> list[Result]:
         """All of them in one transaction; what goes wrong is everyone's result, and the `trouble` until a later one succeeds."""
-        if self.stopped is not None:
-            return [self.stopped] * len(changes)
+        if (why := self._refused(changes)) is not None:
+            return [why] * len(changes)
         try:
             with self._guard, self._errors():
                 if self._db is None:
@@ -300,6 +314,10 @@ class LedgerStore(LedgerReader):
             failed = SteadError(f"the ledger failed: {error!r}", str(self.path), "see stead.log", code="ledger.failed")
         self.trouble = str(failed)
         return [failed] * len(changes)
+
+    def _refused(self, changes: Sequence[Change]) -> SteadError | None:
+        """Why these may not be written at all."""
+        return None if self._remembers and all(change.beside for change in changes) else self.stopped
 
     def _reopen(self) -> None:
         with self._guard, contextlib.suppress(SteadError):
