@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from stead.ledger import submit
-
-CHILD = Path(submit.__file__)
+from stead.ledger.witness import CHILD
 
 
 class Witness(BaseHTTPRequestHandler):

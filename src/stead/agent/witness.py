@@ -12,12 +12,11 @@ import base64
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from stead.ledger import standing, tables, witness
+from stead.ledger import tables, witness
 from stead.ledger.connect import Connection
 from stead.ledger.standing import Standing, remedied
 from stead.ledger.store import LedgerStore
@@ -41,7 +40,6 @@ SILENT_S: Final = 60.0  # between two tries while a witness is silent: it may kn
 WAITING_S: Final = 15.0  # between two tries when nothing may be recorded before a witness answered
 JITTER: Final = 0.1  # of the interval, either way
 OUTPUT_MAX: Final = 1 << 22
-_CHILD: Final = Path(standing.__file__).with_name("submit.py")
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -194,7 +192,7 @@ class Witnesses:
         """One round: one process asks all of them."""
         requests = [self._request(one, note, head.size, old[one.key.text]) for one in waiting]
         given = msgspec.json.encode({"timeout_s": timeout_s, "requests": requests})
-        argv = [sys.executable, "-I", "-S", str(_CHILD)]
+        argv = [sys.executable, "-I", "-S", str(witness.CHILD)]
         done = await self._host.run(argv, timeout_s + SPARE_S, given, OUTPUT_MAX)
         try:
             replies = [_reply(one) for one in msgspec.json.decode(done.out, type=list[dict[str, Any]])]

@@ -30,15 +30,20 @@ def settle(paths: Iterable[Path]) -> None:
     """Have these files, and their names in their directories, on disk when this returns. Raises OSError."""
     folders: set[Path] = set()
     for path in paths:
-        _sync(path)
+        _sync(path, os.O_RDONLY)
         folders.update((path.parent, path.parent.parent))
-    if os.name == "posix":
-        for folder in folders:
-            _sync(folder)
+    for folder in folders:
+        sync_names(folder)
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+def sync_names(folder: Path) -> None:
+    """Have the names in a directory on disk when this returns, where the system can do that. Raises OSError."""
+    if os.name != "nt":
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
     try:
         os.fsync(fd)
     finally:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from stead.ledger import refusals
 from stead.model.errors import SteadError
 
 _FIXES: Final[dict[str, tuple[str, str]]] = {
@@ -26,7 +27,7 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
     "ledger.busy": ("another program has the ledger open", "end that program; while an agent runs, ask it by `stead`"),
     "ledger.failed": ("the ledger can't be used", "see stead.log"),
 }
-_KEEP: Final = (
+_RESTORE: Final = (
     "keep a copy of the state directory, and restore it from a backup that is not older than its witnesses' checkpoints;"
     " or begin a new log that says what happened: `stead ledger renew --reason …`"
 )
@@ -63,14 +64,13 @@ def as_stead_error(error: sqlite3.Error | OSError, path: Path) -> SteadError:
 
 
 def altered(what: str, path: Path) -> SteadError:
-    """The ledger differs from what its tree or its own signed checkpoint says."""
-    return SteadError(f"altered: {what}", str(path), _KEEP, code="ledger.altered")
+    """`refusals.altered` of this host's own ledger, with what to do there."""
+    return refusals.altered(what, str(path), _RESTORE)
 
 
 def truncated(size: int, signed: int, path: Path) -> SteadError:
-    """Entries that were signed for are not there."""
-    what = f"truncated: the ledger has {size} entries and signed for {signed}: the newest are missing"
-    return SteadError(what, str(path), _KEEP, code="ledger.truncated")
+    """`refusals.truncated` of this host's own ledger, with what to do there."""
+    return refusals.truncated(signed, size, str(path), _RESTORE)
 
 
 def needs_reopening(error: SteadError) -> bool:

@@ -119,7 +119,7 @@ class KeyFiles:
     def _make_directory(self) -> None:
         if not self.directory.is_dir():
             self.directory.mkdir(mode=0o700)
-            _sync(self.directory.parent)
+            durable.sync_names(self.directory.parent)
         if os.name != "nt" and self.directory.stat().st_mode & _OTHERS:
             self.directory.chmod(0o700)
 
@@ -139,17 +139,7 @@ class KeyFiles:
 
     def _sync(self) -> None:
         if self.directory.is_dir():
-            _sync(self.directory)
-
-
-def _sync(directory: Path) -> None:
-    if os.name == "nt":  # a directory can't be synced there
-        return
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            durable.sync_names(self.directory)
 
 
 def _sealed_name(key: VerifierKey) -> str:

@@ -25,10 +25,11 @@ def signed_by_earlier(key: str, where: str) -> SteadError:
     return SteadError(f"unsigned: {why}", where, fix, code="ledger.unsigned")
 
 
-def truncated(size: int, found: int, where: str) -> SteadError:
+def truncated(size: int, found: int, where: str, fix: str = "") -> SteadError:
     """The checkpoint speaks for more entries than there are."""
-    what = f"truncated: the checkpoint was signed for {size} entries, and only {found} are there"
-    return SteadError(what, where, f"{_KEEP}; bring the missing entries back from an export or a backup", code="ledger.truncated")
+    what = f"truncated: the checkpoint was signed for {size} entries, and only {found} are there: the newest are missing"
+    fix = fix or f"{_KEEP}; bring the missing entries back from an export or a backup"
+    return SteadError(what, where, fix, code="ledger.truncated")
 
 
 def rolled_back(kept: str, kept_size: int, size: int, where: str) -> SteadError:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stead.ledger import durable
 from stead.ledger.connect import Connection, connect, read_only
 from stead.ledger.errors import as_stead_error
 from stead.ledger.keys import KeyRing
@@ -37,7 +38,7 @@ NAME: Final = "ledger.db"
 DRAFT: Final = "renewing"
 CARRIED: Final = ("runs", "findings", "holds", "approvals")
 REASON_MAX: Final = 1000
-_BESIDE: Final = ("-wal", "-shm")
+_LOGS: Final = ("-wal", "-shm")
 _WITNESSED: Final = "SELECT role, name, size, note FROM checkpoints WHERE role = 'witnessed'"
 _OWN: Final = "SELECT note FROM checkpoints WHERE role IN ('own', 'cosigned') ORDER BY size DESC"
 
@@ -187,17 +188,12 @@ def _swap(path: Path, draft: Path, number: int) -> Path | None:
         _fold(path)
         kept = _free(path.with_name(f"ledger.{number}.db"))
         os.link(path, kept)
-        for suffix in _BESIDE:
+        for suffix in _LOGS:
             beside = path.with_name(path.name + suffix)
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))
     draft.replace(path)
-    if os.name == "posix":
-        fd = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    durable.sync_names(path.parent)
     return kept
 
 

@@ -7,6 +7,7 @@ request: it says that this state is not the one that signed before. The log must
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from stead.tlog.policy import TrustPolicy, WitnessLine, satisfied
 from stead.tlog.strict import Malformed, shown
 from stead.tlog.witness import SIZE_TYPE, cosignatures, held_size
 
+CHILD: Final = Path(__file__).with_name("submit.py")  # the program that hands checkpoints in
 SUBMISSION: Final = "/add-checkpoint"
 WORDS_MAX: Final = 200
 Verdict = Literal["cosigned", "stale", "ahead", "forked", "rewritten", "refused", "unknown"]
