@@ -34,6 +34,11 @@ class Leaf(msgspec.Struct):
     actor: dict[str, str] = {}
     body: dict[str, Any] = {}
 
+    @property
+    def at_ms(self) -> int:
+        """When it was recorded, Unix milliseconds. Raises ValueError when that is no time."""
+        return round(datetime.fromisoformat(self.ts).timestamp() * 1000)
+
 
 def read_leaf(data: bytes) -> Leaf | None:
     """A leaf of stead's; None for other bytes."""
@@ -93,8 +98,7 @@ def _words(leaf: Leaf, data: bytes) -> str:
     title = _title(leaf)
     about = str(leaf.body.get("about", ""))
     try:
-        at_ms = round(datetime.fromisoformat(leaf.ts).timestamp() * 1000)
-        one = said(StoredEntry(0, leaf.id, leaf.type, about, at_ms, data), None)
+        one = said(StoredEntry(0, leaf.id, leaf.type, about, leaf.at_ms, data), None)
         words = words_of(one, plan_of(about, [one]))
     except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
         return ""

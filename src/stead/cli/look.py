@@ -1,18 +1,16 @@
-"""`stead status`, `stead findings` and `stead why`: questions to the agent that change nothing."""
+"""`stead status` and `stead findings`: questions to the agent that change nothing."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from stead.cli.table import Cell, pairs, printable, styled, table
 from stead.cli.verb import Session, examples, options
-from stead.cli.words import ago, clock, duration, moment, number, short_ids, size, unknown
-from stead.model.errors import SteadError
+from stead.cli.words import ago, duration, number, short_ids, size, unknown
 from stead.model.find import Finding
-from stead.model.messages import Explanation, FindingList, GetStatus, ListFindings, Station, Status, Why
+from stead.model.messages import FindingList, GetStatus, ListFindings, Station, Status
 from stead.model.policy import PROFILE_CEILINGS
 from stead.model.workload import WorkloadStatus
 
@@ -23,14 +21,6 @@ MODES = {
 }
 STATUS = examples(("stead status", "the agent in one look"), ("stead status -o json | jq .mode", "for a script"))
 FINDINGS = examples(("stead findings", "what is wrong now"), ("stead findings --cleared", "also what is over"))
-WHY = examples(
-    ("stead why 0192f0c1", "a finding or a run, by the start of its id"),
-    ("stead why pid:4711", "a process"),
-    ("stead why workload:web", "a service, or what is managed by whatever name"),
-    ("stead why priority.nice", "a setting"),
-    ("stead why infra.process_cpu_cores", "a metric"),
-    ("stead why pid:4711 --export DIR", "from an exported ledger, on any machine"),
-)
 
 
 @click.command(epilog=STATUS)
@@ -135,53 +125,3 @@ def finding_lines(found: tuple[Finding, ...], now_ms: int) -> list[str]:
         for one in found
     ]
     return table(("ID", "BAND", "SINCE", "VALUE", "FINDING", "ANSWERED BY"), rows, none="nothing is wrong that stead can see")
-
-
-@click.command(epilog=WHY)
-@click.argument("thing")
-@click.option("--export", "folder", type=click.Path(file_okay=False, path_type=Path), help="Read an exported ledger instead.")
-@options
-def why(session: Session, thing: str, folder: Path | None) -> None:
-    """Explain a finding, run, metric, process, workload or setting: the chain of evidence in words.
-
-    Each line comes from one entry of the ledger, which it names: `stead proof` proves that entry to others. Without an agent the
-    ledger is read straight from its file.
-    """
-    thing = thing.removeprefix("pid:")
-    answer = _from_export(thing, folder) if folder else _from_agent_or_file(session, thing)
-    session.show(answer, lambda: why_lines(answer))
-
-
-def _from_agent_or_file(session: Session, thing: str) -> Explanation:
-    from stead.cli.ledger_source import NOBODY, offline
-    from stead.ledger.why import explain
-
-    try:
-        return session.ask(Why(thing), Explanation)
-    except SteadError as error:
-        if error.problem.code not in NOBODY or not (Path(session.paths.state) / "ledger.db").exists():
-            raise
-    with offline(session) as log:
-        return explain(thing, log)
-
-
-def _from_export(thing: str, folder: Path) -> Explanation:
-    from stead.ledger.exported import ExportSource
-    from stead.ledger.scan import Scanned
-    from stead.ledger.why import explain
-
-    source = ExportSource(folder)
-    return explain(thing, Scanned(source, source.head().size), "was not exported, or has been erased")
-
-
-def why_lines(answer: Explanation) -> list[str]:
-    """The summary, then one line a link: when, at which station, what happened, and the entry that says so."""
-    lines = [styled(printable(answer.summary), "bold")]
-    day = ""
-    for link in answer.chain:
-        if moment(link.at_ms)[:10] != day:
-            day = moment(link.at_ms)[:10]
-            lines.append(styled(day, "dim"))
-        entry = styled(f"  [entry {link.entry[:18]}]", "dim") if link.entry else ""
-        lines.append(f"  {clock(link.at_ms)}  {link.station:<8} {printable(link.words)}{entry}")
-    return lines or [f"nothing is known about {answer.thing}"]

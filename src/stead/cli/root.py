@@ -38,7 +38,7 @@ VERBS: Final[dict[str, Verb]] = {
     "top": Verb(LOOK, "top", "top", "Show the busiest processes."),
     "metrics": Verb(LOOK, "metrics", "metrics", "Show the latest values, or one metric over time."),
     "findings": Verb(LOOK, "look", "findings", "List what is wrong."),
-    "why": Verb(LOOK, "look", "why", "Explain a finding, run, metric, process or setting from its evidence."),
+    "why": Verb(LOOK, "why", "why", "Explain a finding, run, metric, process or setting."),
     "proposals": Verb(DECIDE, "changes", "proposals", "List the remedies that wait or were advised, or show one."),
     "approve": Verb(DECIDE, "answers", "approve", "Approve one proposal as shown."),
     "deny": Verb(DECIDE, "answers", "deny", "Turn one proposal down."),

@@ -65,8 +65,8 @@ def explain(thing: str, log: Log, gone: str = "has been erased") -> Explanation:
     if not runs and not findings:
         raise SteadError(
             f"no finding, proposal or change is recorded about {thing!r}",
-            "ledger",
-            "give an id from `stead findings` or `stead runs`, a metric, a playbook, or a process as pid:4711",
+            "",
+            "give an id from `stead findings` or `stead runs`, a metric, playbook, setting or workload, or a process as pid:4711",
             code="why.unknown",
             exit_code=EXIT_FAILURE,
         )
