@@ -50,14 +50,7 @@ class Proven(msgspec.Struct, frozen=True):
 
 def parse_proof(data: bytes) -> TlogProof:
     """Read a proof file; its checkpoint stays unread bytes. Raises Malformed."""
-    if len(data) > PROOF_MAX_BYTES:
-        raise Malformed(f"proof: {len(data)} bytes are more than {PROOF_MAX_BYTES}")
-    head, gap, checkpoint = data.partition(b"\n\n")
-    if not gap or not checkpoint:
-        raise Malformed("proof: no empty line with a checkpoint after it")
-    if not head.isascii():
-        raise Malformed("proof: it has other characters than ASCII before the checkpoint")
-    lines = iter(head.decode().split("\n"))
+    lines, checkpoint = split_head(data, PROOF_MAX_BYTES, "proof")
     if next(lines) != HEADER:
         raise Malformed(f"proof: the first line is not {HEADER}")
     line = next(lines, "")
@@ -86,6 +79,18 @@ def prove(leaf: bytes, proof: TlogProof, policy: TrustPolicy) -> Proven:
     head = accepted.checkpoint
     check_inclusion(leaf_hash(leaf), proof.index, head.size, proof.hashes, head.root)
     return Proven(head.origin, proof.index, head.size, head.root, accepted.logs, accepted.witnesses)
+
+
+def split_head(data: bytes, most: int, where: str) -> tuple[Iterator[str], bytes]:
+    """The ASCII lines before the first empty one, and the unread bytes of the checkpoint after it. Raises Malformed."""
+    if len(data) > most:
+        raise Malformed(f"{where}: {len(data)} bytes are more than {most}")
+    head, gap, checkpoint = data.partition(b"\n\n")
+    if not gap or not checkpoint:
+        raise Malformed(f"{where}: no empty line with a checkpoint after it")
+    if not head.isascii():
+        raise Malformed(f"{where}: it has other characters than ASCII before the checkpoint")
+    return iter(head.decode().split("\n")), checkpoint
 
 
 def parse_hashes(lines: Iterator[str], where: str) -> tuple[bytes, ...]:

@@ -14,7 +14,7 @@ from stead.tlog.cosignature import cosign
 from stead.tlog.keys import SigningKey, VerifierKey
 from stead.tlog.merkle import EMPTY_ROOT, Unproven, check_consistency
 from stead.tlog.note import Note, Signature, check_text, format_note, parse_note, signature_line, split_note, verified
-from stead.tlog.proof import parse_hashes
+from stead.tlog.proof import parse_hashes, split_head
 from stead.tlog.strict import Malformed, decimal, encode64
 
 REQUEST_MAX_BYTES: Final = 65_536
@@ -58,14 +58,7 @@ class WitnessAnswer(NamedTuple):
 
 def parse_request(body: bytes) -> AddCheckpoint:
     """Read a request of up to 64 KiB; its checkpoint stays unread bytes. Raises Malformed."""
-    if len(body) > REQUEST_MAX_BYTES:
-        raise Malformed(f"request: {len(body)} bytes are more than {REQUEST_MAX_BYTES}")
-    head, gap, checkpoint = body.partition(b"\n\n")
-    if not gap or not checkpoint:
-        raise Malformed("request: no empty line with a checkpoint after it")
-    if not head.isascii():
-        raise Malformed("request: it has other characters than ASCII before the checkpoint")
-    lines = iter(head.decode().split("\n"))
+    lines, checkpoint = split_head(body, REQUEST_MAX_BYTES, "request")
     old = next(lines)
     if not old.startswith("old "):
         raise Malformed("request: the first line is not the old size")
