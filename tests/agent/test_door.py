@@ -20,6 +20,7 @@ from stead.agent.bus import QUEUE_LIMIT, LocalBus
 from stead.agent.door import MAX_A_STRANGER, MAX_STRANGERS, Doorkeeper
 from stead.model import messages as m
 from stead.model.errors import SteadError
+from stead.model.ledger_messages import EraseBlob, RotateKey
 from stead.model.policy import Actor
 
 KEY = "the-hubs-key"
@@ -90,8 +91,8 @@ async def test_the_hub_proves_itself_and_relays_its_tokens_person(place: Place) 
 
 async def test_a_process_that_stead_started_is_no_person_but_may_look_and_pause(place: Place) -> None:
     place.ours.add(os.getpid())
-    refused, looked, paused = await place.ask(m.Approve("x", "h"), m.GetStatus(), m.Pause())
-    assert refused.code == "peer.own-process"
+    *refused, looked, paused = await place.ask(m.Approve("x", "h"), EraseBlob("x", "y"), RotateKey(), m.GetStatus(), m.Pause())
+    assert [problem.code for problem in refused] == ["peer.own-process"] * 3
     assert (looked, paused) == (m.Done(), m.Done())
 
 

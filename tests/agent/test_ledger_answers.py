@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from stead import wire
+from stead.agent.answers import Answers
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.ledger.bundle import NO_WITNESS
+from stead.ledger.erasing import scrubbed
 from stead.ledger.search import ANSWER_BYTES, TEXT_MAX
 from stead.ledger.store import LedgerStore
 from stead.model import ledger_messages as lm
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
 from tests.ledger.kit import ANN, note, opened
+from tests.ledger.test_store import some_run
 
 LARGE = "x" * 60_000
 
@@ -96,3 +101,34 @@ async def test_what_is_no_range_is_refused(store: LedgerStore, start: int, end: 
     for body in (lm.GetLeaves(start, end), lm.GetBlobs(start, end)):
         with pytest.raises(SteadError, match="no range"):
             await ask(store, body)
+
+
+async def test_an_erasure_is_answered_with_its_entry_and_told_to_whom_it_concerns(store: LedgerStore) -> None:
+    (entry,) = await store.commit([note(bulk=b'"ann"', subject="run-1")])
+    forgotten: list[str] = []
+    erase = LedgerAnswers(store, NO_WITNESS, forgotten.append).table()[lm.EraseBlob]
+    for body, code in (
+        (lm.EraseBlob(entry.id, " "), "ledger.reason"),
+        (lm.EraseBlob("e" * 60_000, "x"), "entry.id"),
+        (lm.EraseBlob("none", "x"), "blob.none"),
+    ):
+        with pytest.raises(SteadError) as caught:
+            await erase(body, ANN)
+        assert caught.value.problem.code == code
+    assert forgotten == [] and store.bulk(entry.id) == b'"ann"'
+    answer = await erase(lm.EraseBlob(entry.id, "asked by ann"), ANN)
+    assert isinstance(answer, lm.LeafList) and [one.type for one in answer.entries] == ["blob.erased"]
+    assert b'"id":"uid:1000"' in answer.entries[0].leaf and b"asked by" not in answer.entries[0].leaf
+    assert forgotten == ["run-1"] and store.bulk(entry.id) is None and store.bulk(answer.entries[0].id) == b'"asked by ann"'
+
+
+def test_what_was_erased_of_a_finished_run_is_not_in_memory_either() -> None:
+    """The undo of a run that was kept begins with the run as it is in memory, and would write its words anew."""
+    kept, other = (msgspec.structs.replace(some_run(name), reason="ann") for name in ("run-1", "run-2"))
+    answers: Any = object.__new__(Answers)
+    ended = {"run-1": kept, "run-2": other}
+    hands = SimpleNamespace(writer=SimpleNamespace(ended=ended))
+    answers.road = SimpleNamespace(recent=deque([other, kept]), place=SimpleNamespace(hands=hands))
+    answers._forget("run-1")
+    answers._forget("agent")
+    assert ended == {"run-1": scrubbed(kept), "run-2": other} and answers.road.recent == deque([other, scrubbed(kept)])

@@ -66,4 +66,5 @@ def answers(log: Listed) -> dict[type[Any], Callable[[Any], Any]]:
         lm.SearchEntries: search,
         lm.GetProof: proof,
         lm.RotateKey: head,
+        lm.EraseBlob: lambda ask: lm.LeafList((entry(6, type="blob.erased", body={"about": ask.id}),)),
     }

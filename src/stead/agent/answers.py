@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from stead import __version__
 from stead.agent.explain import at_rest
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
+from stead.ledger.erasing import scrubbed
 from stead.ledger.stored import StoreSource, read_witnesses
 from stead.ledger.why import explain
 from stead.model import messages as m
@@ -46,7 +48,7 @@ class Answers:
             m.Pause: self._pause,
             m.Resume: self._resume,
             m.SetAutonomy: self._autonomy,
-            **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy)).table(),
+            **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy), self._forget).table(),
             **wired.vouching.table(),
         }
 
@@ -155,6 +157,13 @@ class Answers:
     async def _autonomy(self, body: m.SetAutonomy, person: Actor) -> m.ReplyBody:
         await self.orders.autonomy(person, mode=body.mode, ceiling=body.ceiling, scope=body.scope, locked=body.locked)
         return self.status()
+
+    def _forget(self, run_id: str) -> None:
+        """What was erased of a finished run goes from memory too: its undo would write it anew."""
+        ended = self.road.place.hands.writer.ended
+        if run_id in ended:
+            ended[run_id] = scrubbed(ended[run_id])
+        self.road.recent = deque(scrubbed(run) if run.id == run_id else run for run in self.road.recent)
 
 
 def _page(limit: int) -> int:

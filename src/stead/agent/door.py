@@ -23,14 +23,14 @@ from stead import wire
 from stead.agent.bus import LocalBus, Subscriber
 from stead.model import messages as m
 from stead.model.errors import EXIT_FAILURE, Problem, SteadError
-from stead.model.ledger_messages import RotateKey
+from stead.model.ledger_messages import EraseBlob, RotateKey
 from stead.model.policy import Actor
 
 MAX_CONNECTIONS: Final = 64
 MAX_STRANGERS: Final = 32  # of them by uids that may only pause (the hub is one until it has said who it is)
 MAX_A_STRANGER: Final = 8
 MAX_LINE: Final = 1 << 20
-ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey)
+ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey, EraseBlob)
 FREE: Final = (m.Pause, m.Hello)
 
 

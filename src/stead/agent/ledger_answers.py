@@ -1,4 +1,4 @@
-"""What the agent answers about its ledger: exact bytes for whoever recomputes, proofs, search, and an order for a new key.
+"""What the agent answers about its ledger: exact bytes for whoever recomputes, proofs, search, and orders: a new key, an erasure.
 
 Each answer is bounded (512 leaves, 4 MiB, one stretch of a search), so that nobody's verification holds up a tick.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from stead.ledger.erasing import check_reason
 from stead.ledger.store import LedgerStore
 from stead.ledger.stored import StoreSource
 from stead.model import ledger_messages as lm
@@ -20,8 +21,9 @@ from stead.tlog.policy import TrustPolicy
 class LedgerAnswers:
     """One method a question, as in `stead.agent.answers`."""
 
-    def __init__(self, ledger: LedgerStore, witnesses: TrustPolicy) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: LedgerStore, witnesses: TrustPolicy, forget: Callable[[str], None] = lambda _: None) -> None:
+        """`forget` is told the run or finding of whose words something was erased."""
+        self.ledger, self.forget = ledger, forget
         self.source = StoreSource(ledger, lambda: witnesses)
 
     def table(self) -> dict[type[Any], Callable[[Any, Actor], Awaitable[ReplyBody]]]:
@@ -33,6 +35,7 @@ class LedgerAnswers:
             lm.SearchEntries: self._search,
             lm.GetProof: self._proof,
             lm.RotateKey: self._rotate,
+            lm.EraseBlob: self._erase,
         }
 
     async def _checkpoint(self, _: lm.GetCheckpoint, __: Actor) -> ReplyBody:
@@ -55,6 +58,17 @@ class LedgerAnswers:
     async def _rotate(self, _: lm.RotateKey, person: Actor) -> ReplyBody:
         await self.ledger.rotate_key(person)
         return self.source.head()
+
+    async def _erase(self, body: lm.EraseBlob, person: Actor) -> ReplyBody:
+        reason = check_reason(body.reason)
+        if len(body.id) > lm.ID_MAX:
+            what = f"no entry has an id of {len(body.id)} characters"
+            raise SteadError(what, "", "give an id, or its beginning", code="entry.id", exit_code=EXIT_USAGE)
+        about = self.ledger.entry(body.id)
+        said = await self.ledger.erase(body.id, person, reason)
+        if about is not None:
+            self.forget(about.subject)
+        return lm.LeafList((said,))
 
 
 def _range(start: int, end: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
@@ -10,7 +9,7 @@ import click
 from stead.cli.changes import find_run, now_of
 from stead.cli.plan import MEANINGS, reason_of, run_lines, target_of, undo_words
 from stead.cli.table import printable
-from stead.cli.verb import Session, examples, options, say
+from stead.cli.verb import Session, confirm, examples, options, say
 from stead.cli.words import plural
 from stead.model.change import Run
 from stead.model.errors import (
@@ -20,7 +19,6 @@ from stead.model.errors import (
     EXIT_TIMEOUT,
     EXIT_UNDO_FAILED,
     EXIT_UNDONE,
-    EXIT_USAGE,
     SteadError,
 )
 from stead.model.messages import Approve, Cancel, Deny, ListRuns, RunList, Undo
@@ -60,7 +58,7 @@ def approve(session: Session, proposal: str, yes: bool, wait: bool, timeout_s: f
         what = f"proposal {run.id} does not wait for approval: it is {run.state} ({run.reason or meaning})"
         raise SteadError(what, "", "`stead proposals` lists those that do", code="run.not-waiting")
     _show_plan(session, run)
-    _confirm(f"Approve plan {run.proposal.plan_hash[:12]}?", yes)
+    confirm(f"Approve plan {run.proposal.plan_hash[:12]}?", yes, "not approved", "approve.declined")
     after = _only(session.ask(Approve(run.id, run.proposal.plan_hash), RunList))
     if wait:
         after = _wait(session, after, timeout_s)
@@ -111,17 +109,6 @@ def _show_plan(session: Session, run: Run) -> None:
     """The plan that is being approved, on stderr when stdout is for a program."""
     for line in run_lines(run, now_of(session)):
         say(line, err=session.json)
-
-
-def _confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal. SteadError where nobody can answer."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        what, fix = "nobody is there to answer: the input is no terminal", "add --yes"
-        raise SteadError(what, "", fix, code="usage.no-terminal", exit_code=EXIT_USAGE)
-    if not click.confirm(question, err=True):
-        raise SteadError("not approved", "", "nothing was changed", code="approve.declined", exit_code=EXIT_APPROVAL)
 
 
 def _only(answer: RunList) -> Run:

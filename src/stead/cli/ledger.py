@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from stead.cli.leaf_words import UUID, what_words
+from stead.cli.ledger_erase import erase
 from stead.cli.ledger_export import export
 from stead.cli.ledger_key import key
 from stead.cli.ledger_verify import verify
@@ -117,6 +118,7 @@ def checkpoint(session: Session) -> None:
 ledger.add_command(verify)
 ledger.add_command(export)
 ledger.add_command(key)
+ledger.add_command(erase)
 ledger.add_command(witness)
 ledger.add_command(renew)
 

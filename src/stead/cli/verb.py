@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -13,6 +14,7 @@ import click
 import msgspec
 
 from stead.cli.table import printable
+from stead.model.errors import EXIT_APPROVAL, EXIT_USAGE, SteadError
 
 if TYPE_CHECKING:
     from stead.model.config import Paths
@@ -71,6 +73,17 @@ def say(line: str, *, err: bool = False) -> None:
     """Print a line for people. Of what a terminal obeys colours and line ends are left, wherever the text came from."""
     parts = _COLOURS.split(line)
     click.echo("".join(part if index % 2 else printable(part) for index, part in enumerate(parts)), err=err, color=colour())
+
+
+def confirm(question: str, yes: bool, no: str, code: str) -> None:
+    """Ask on a terminal. SteadError where nobody can answer, and where the answer is no: `no` are its words ("not approved")."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        what = "nobody is there to answer: the input is no terminal"
+        raise SteadError(what, "", "add --yes", code="usage.no-terminal", exit_code=EXIT_USAGE)
+    if not click.confirm(question, err=True):
+        raise SteadError(no, "", "nothing was changed", code=code, exit_code=EXIT_APPROVAL)
 
 
 def as_json(answer: Any, *, indent: bool = True) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ import click
 
 from stead.cli.look import tick_mark
 from stead.cli.table import Cell, pairs, printable, styled, table
-from stead.cli.verb import Session, examples, options, say
+from stead.cli.verb import Session, confirm, examples, options, say
 from stead.cli.words import ago, plural
-from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
 from stead.model.messages import GetStatus, GetWitnesses, Status, WitnessList, WitnessView
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def renew(session: Session, reason: str, yes: bool, config: str | None) -> None:
     state, host = Path(paths.state), LocalHost()
     _check_owner(state)
     say(WARNING, err=True)
-    _confirm(f"Begin a new ledger in {state}?", yes)
+    confirm(f"Begin a new ledger in {state}?", yes, "not renewed", "renew.declined")
     keys = KeyRing(KeyFiles(state / "keys", SystemdCreds(host)), settings.ledger.key_overlap_days)
     by = Actor("user", f"uid:{os.getuid() if hasattr(os, 'getuid') else 0}")
     done = renewal.renew(state, settings.agent.host_name or host.name, SystemClock(), keys, reason, by)
@@ -163,14 +162,3 @@ def _check_owner(state: Path) -> None:
     if hasattr(os, "geteuid") and owner != os.geteuid():
         fix = "run this as that user: what it writes must be the agent's"
         raise SteadError(f"the state belongs to uid {owner}", str(state), fix, code="state.not-yours", exit_code=EXIT_USAGE)
-
-
-def _confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal. SteadError where nobody can answer, or the answer is no."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        what = "nobody is there to answer: the input is no terminal"
-        raise SteadError(what, "", "add --yes", code="usage.no-terminal", exit_code=EXIT_USAGE)
-    if not click.confirm(question, err=True):
-        raise SteadError("not renewed", "", "nothing was changed", code="renew.declined", exit_code=EXIT_APPROVAL)

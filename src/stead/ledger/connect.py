@@ -103,6 +103,7 @@ def secure(db: Connection, path: Path) -> None:
                 code="ledger.unsafe",
             )
     db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    db.execute("PRAGMA secure_delete=ON").fetchall()  # what is erased one day must not be left where it once was
 
 
 def read_only(path: Path) -> sqlite3.Connection:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stead.ledger import tables
+import msgspec
+
+from stead.ledger import erasing, tables
 from stead.ledger.change import Change
 from stead.ledger.connect import Connection
 from stead.ledger.keys import KeyRow, rotation_text
-from stead.ledger.leaf import uuid7
+from stead.ledger.leaf import clean_text, uuid7
 from stead.model.errors import SteadError
 from stead.model.policy import Actor
 from stead.model.record import Entry
@@ -46,19 +48,21 @@ def rotation(old: SigningKey, new: SigningKey, place: Path, until_ms: int, order
     return Change((order("key.rotated", origin, body),), work=work, key=new)
 
 
-def erasure(entry_id: str, ref: str, order: Callable[..., Entry]) -> Change:
-    """Delete what lies beside an entry. The leaf stays, so every proof of it still holds."""
+def erasure(entry_id: str, ref: str, reason: str, order: Callable[..., Entry]) -> Change:
+    """What lay beside an entry was erased, with its copies. The leaf stays, so every proof of it still holds."""
 
     def work(db: Connection) -> None:
-        tables.erase_blob(db, entry_id)
+        erasing.erase(db, entry_id)
 
-    return Change((order("blob.erased", entry_id, {"blob": ref}),), work=work, scrub=True)
+    bulk = msgspec.json.encode(clean_text(reason)) if reason else None
+    return Change((order("blob.erased", entry_id, {"blob": ref}, bulk),), work=work, scrub=True)
 
 
 def ordered(host_name: str, by: Actor, now_ms: int) -> Callable[[str, str, dict[str, Any]], Entry]:
-    """Makes the entry of an order: (type, subject, body)."""
+    """Makes the entry of an order: (type, subject, body, what is kept beside it)."""
 
-    def order(type_: str, subject: str, body: dict[str, Any]) -> Entry:
-        return Entry(uuid7(now_ms, os.urandom(10)), type_, host_name, now_ms, by, {"about": subject, **body}, subject=subject)
+    def order(type_: str, subject: str, body: dict[str, Any], bulk: bytes | None = None) -> Entry:
+        told = {"about": subject, **body}
+        return Entry(uuid7(now_ms, os.urandom(10)), type_, host_name, now_ms, by, told, subject=subject, bulk=bulk)
 
     return order

@@ -24,7 +24,7 @@ from typing import Final
 from stead.ledger import opening, orders, pack, tables
 from stead.ledger.change import REFUSALS, Change, Put, Result, put_apart, put_together
 from stead.ledger.connect import Connect, Connection, connect, secure
-from stead.ledger.errors import needs_reopening
+from stead.ledger.errors import altered, needs_reopening
 from stead.ledger.key_files import KeyFiles
 from stead.ledger.keys import KeyRing, KeyRow, origin_of
 from stead.ledger.read import LedgerReader
@@ -172,7 +172,10 @@ class LedgerStore(LedgerReader):
         SteadError `blob.none`: nothing is there; `blob.in-use`: the run or finding that it is about has not ended.
         """
         entry = self.entry(entry_id)
-        ref = blob_of(entry.leaf) if entry is not None else ""
+        try:
+            ref = blob_of(entry.leaf) if entry is not None else ""
+        except ValueError as error:
+            raise altered(f"entry {entry_id}: {error}", self.path) from None
         order = orders.ordered(self.host_name, by, self._clock.now().unix_ms)
         return (await self._submit(orders.erasure(entry.id if entry else entry_id, ref, reason, order)))[0]
 

@@ -59,7 +59,6 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 {_LOG}
 """
 _FROM: Final = {0: SCHEMA, 1: f"ALTER TABLE runs ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; {_LOG}"}
-_BESIDE: Final = (("blobs", "ref = (SELECT blob"), ("bundled_blobs", "seq = (SELECT seq"))
 _ADVISORY: Final = frozenset(("advised", "refused", "unsupported"))
 
 
@@ -200,18 +199,6 @@ def get_meta(db: Connection, key: str) -> str | None:
 def put_meta(db: Connection, meta: Iterable[tuple[str, str]]) -> None:
     """Keep small facts about the state itself."""
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
-
-
-def erase_blob(db: Connection, entry_id: str) -> None:
-    """Delete what lies beside an entry's leaf, overwritten with zeros. SteadError when there is nothing."""
-    db.execute("PRAGMA secure_delete=ON").fetchall()
-    for table, place in _BESIDE:
-        where = f"FROM {table} WHERE {place} FROM entries WHERE id = ?)"  # constants
-        if db.execute(f"SELECT 1 {where}", (entry_id,)).fetchone() is not None:
-            db.execute(f"DELETE {where}", (entry_id,))
-            return
-    what = "there is nothing to erase: no such entry, or nothing lies beside it any more"
-    raise SteadError(what, f"entry {entry_id}", code="blob.none")
 
 
 def typed(value: Any, type_: type[_Type], path: Path = Path("ledger.db")) -> _Type:

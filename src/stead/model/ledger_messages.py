@@ -63,6 +63,16 @@ class RotateKey(msgspec.Struct, frozen=True, tag="rotate-key"):
     """→ LedgerHead: the log gets a new key, which the old one signs for. A person must order it."""
 
 
+class EraseBlob(msgspec.Struct, frozen=True, tag="erase"):
+    """→ LeafList with the entry that says so: what lies beside one entry is erased for good. A person must order it.
+
+    `id` is the entry's, or a part that only this one begins or ends with. `reason` is kept beside the new entry.
+    """
+
+    id: str
+    reason: str
+
+
 class LogKey(msgspec.Struct, frozen=True):
     """One key of the log: its verifier key, when it began, and how its private half is kept."""
 

@@ -16,6 +16,7 @@ from stead.model.find import Finding
 from stead.model.ledger_messages import (
     BlobList,
     EntryPage,
+    EraseBlob,
     GetBlobs,
     GetCheckpoint,
     GetLeaves,
@@ -174,7 +175,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
 RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
-    | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlobs | SearchEntries | GetProof | RotateKey
+    | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlobs | SearchEntries | GetProof | RotateKey | EraseBlob
 )  # fmt: skip
 
 
