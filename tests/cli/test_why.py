@@ -20,11 +20,7 @@ from tests.flow.road import Lane
 async def healed(state: Path) -> Path:
     """A state without an agent, in whose ledger a run was proven to help."""
     lane = Lane(state)
-    await lane.road.start(lane.clock.now())
-    lane.show(2.0, 3.0)
-    await lane.tick(3)
-    lane.show(2.0, 0.2)
-    await lane.tick(15)
+    await lane.heal()
     await lane.road.stop(lane.clock.now())
     lane.ledger.close()
     return state

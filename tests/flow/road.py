@@ -161,6 +161,14 @@ class Lane:
             await self.road.tick(self.clock.advance(1000))
             await self.road.tasks.finish()
 
+    async def heal(self) -> None:
+        """From the start: a load that others suffer from, turned down, and proven to help."""
+        await self.road.start(self.clock.now())
+        self.show(2.0, 3.0)
+        await self.tick(3)
+        self.show(2.0, 0.2)
+        await self.tick(15)
+
     def runs(self, playbook: str = "turn") -> list[Run]:
         """A playbook's runs, oldest first."""
         known = [run for run in self.ledger.runs("all", 500) if run.proposal.playbook == playbook]

@@ -109,11 +109,7 @@ async def test_a_receipt_counts_the_entries_that_were_too_many_to_look_at(bench:
 
 async def test_a_road_recommends_and_records_in_one_transaction_and_holds_are_recorded(tmp_path: Any) -> None:
     lane = Lane(tmp_path)
-    await lane.road.start(lane.clock.now())
-    lane.show(2.0, 3.0)
-    await lane.tick(3)
-    lane.show(2.0, 0.2)
-    await lane.tick(15)
+    await lane.heal()
     (run,) = lane.runs()
     assert run.state == "held"
     await lane.orders.undo(run.id, ANN)

@@ -25,11 +25,7 @@ from tests.flow.road import Lane
 async def state(tmp_path: Path) -> Path:
     """The state of an agent that healed something, was told by a person to put it back, and ended."""
     lane = Lane(tmp_path)
-    await lane.road.start(lane.clock.now())
-    lane.show(2.0, 3.0)
-    await lane.tick(3)
-    lane.show(2.0, 0.2)
-    await lane.tick(15)
+    await lane.heal()
     await lane.orders.undo(lane.runs()[0].id, ANN)
     await lane.road.stop(lane.clock.now())
     lane.ledger.close()
