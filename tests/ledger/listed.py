@@ -72,6 +72,7 @@ class Listed:
     """A source that hands over what it was given. `shows_tiles`: also the tiles of `tiles_of`, as a store would."""
 
     place = "the list"
+    keeps_blobs = True
 
     def __init__(
         self,

@@ -44,6 +44,11 @@ class SocketSource:
         """The agent's socket."""
         return self._session.paths.socket
 
+    @property
+    def keeps_blobs(self) -> bool:
+        """All that was not erased."""
+        return True
+
     def head(self) -> LedgerHead:
         """Ask for the checkpoint, the keys and the policy."""
         return self._session.ask(GetCheckpoint(), LedgerHead)

@@ -48,7 +48,7 @@ def verify_export(
 ) -> Verification:
     """Recompute an exported log, as `verify` does, and look at every file of the folder. SteadError: what does not hold."""
     source = ExportSource(folder)
-    found = verify(source, pins=pins, kept=kept, policy=policy, deep=deep, watch=watch, looks=looks)
+    found = verify(source, pins=pins, kept=kept, policy=policy, deep=deep, watch=watch, looks=looks, copied=True)
     for name in source.strays():
         raise refusals.altered(MISPLACED, str(folder / name), "export to a new folder, and compare")
     return found
@@ -69,6 +69,11 @@ class ExportSource:
     def place(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    @property
+    def keeps_blobs(self) -> bool:
+        """Only where they were exported too."""
+        return (self.folder / BLOBS).is_dir()
 
     def head(self) -> LedgerHead:
         """Checkpoint and policy as they lie there; the keys are the policy's."""

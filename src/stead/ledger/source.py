@@ -21,6 +21,11 @@ class LogSource(Protocol):
         """Where it is, for a person: a socket, a file, a folder."""
         ...
 
+    @property
+    def keeps_blobs(self) -> bool:
+        """Is what lies beside leaves here too? A copy may have been made without."""
+        ...
+
     def head(self) -> LedgerHead:
         """The newest signed checkpoint, the keys that the log says are its own, and its trust policy."""
         ...

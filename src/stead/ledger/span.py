@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stead.ledger import refusals
+from stead.ledger.gone import ERASED, Erasure, Gone, erasure
 from stead.ledger.key_chain import ROTATED
 from stead.ledger.leaf import iso
 from stead.ledger.source import LogSource
@@ -27,7 +28,10 @@ class Seen(msgspec.Struct, frozen=True):
     hashes: list[bytes]
     rotated: tuple[StoredEntry, ...] = ()
     blobs: int = 0  # that match their leaf
-    erased: int = 0  # that their leaf names and that are gone
+    erased: int = 0  # that their leaf names and that are not there
+    gone: tuple[Gone, ...] = ()  # the same by name, where the source keeps blobs
+    erasures: tuple[Erasure, ...] = ()  # what its entries say was erased
+    newest_blob: int = 0  # number of the last entry with a blob that is there
 
 
 def look(source: LogSource, start: int, end: int, *, deep: bool) -> Seen:
@@ -42,7 +46,15 @@ def look(source: LogSource, start: int, end: int, *, deep: bool) -> Seen:
         except (TypeError, ValueError, OverflowError):
             raise refusals.malformed("a column is of another type", looking.at(_mistyped(entries))) from None
         start += len(entries)
-    return Seen(looking.hashes, tuple(looking.rotated), looking.blobs, looking.erased)
+    return Seen(
+        looking.hashes,
+        tuple(looking.rotated),
+        looking.blobs,
+        looking.erased,
+        tuple(looking.gone),
+        tuple(looking.erasures),
+        looking.newest_blob,
+    )
 
 
 def _mistyped(entries: Sequence[StoredEntry]) -> int:
@@ -62,7 +74,9 @@ class _Looking:
         self.source, self.deep = source, deep
         self.hashes: list[bytes] = []
         self.rotated: list[StoredEntry] = []
-        self.blobs = self.erased = 0
+        self.gone: list[Gone] = []
+        self.erasures: list[Erasure] = []
+        self.blobs = self.erased = self.newest_blob = 0
 
     def take(self, start: int, entries: Sequence[StoredEntry]) -> None:
         """Check some entries that follow each other from an index on."""
@@ -106,24 +120,27 @@ class _Looking:
             raise refusals.altered(f"its leaf can't be read: {error}", self.at(entry.seq)) from None
 
     def _look_deep(self, entries: Sequence[StoredEntry], heads: Sequence[LeafHead]) -> None:
-        named: dict[int, str] = {}
+        named: dict[int, Gone] = {}
         for entry, head in zip(entries, heads, strict=True):
             self._same(entry, {"time": (iso(entry.ts_ms), head.ts), "subject": (entry.subject, about(entry.leaf))})
             if why := unfit(entry.leaf):
                 raise refusals.altered(f"its leaf is not canonical JSON: {why}", self.at(entry.seq))
             if head.blob:
-                named[entry.seq] = head.blob
+                named[entry.seq] = Gone(entry.seq, entry.id, head.blob)
+            if head.type == ERASED and (found := erasure(entry.seq, entry.leaf)):
+                self.erasures.append(found)
         self._check_blobs(named, self._found(entries[0].seq - 1, entries[-1].seq))
 
-    def _check_blobs(self, named: dict[int, str], found: dict[int, bytes]) -> None:
-        for seq, ref in named.items():
+    def _check_blobs(self, named: dict[int, Gone], found: dict[int, bytes]) -> None:
+        for seq, one in named.items():
             blob = found.pop(seq, None)
             if blob is None:
                 self.erased += 1
-            elif "sha256:" + hashlib.sha256(blob).hexdigest() != ref:
+                self.gone += [one] if self.source.keeps_blobs else []
+            elif "sha256:" + hashlib.sha256(blob).hexdigest() != one.blob:
                 raise refusals.altered("what is kept beside its leaf is not what the leaf has the hash of", self.at(seq))
             else:
-                self.blobs += 1
+                self.blobs, self.newest_blob = self.blobs + 1, seq
         if found:
             raise refusals.altered("something is kept beside its leaf that the leaf does not name", self.at(min(found)))
 

@@ -33,6 +33,11 @@ class StoreSource:
         """The file."""
         return str(self.reader.path)
 
+    @property
+    def keeps_blobs(self) -> bool:
+        """All that was not erased."""
+        return True
+
     def head(self) -> LedgerHead:
         """The newest durable checkpoint, all keys, and the policy that goes with proofs."""
         reader = self.reader

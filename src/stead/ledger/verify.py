@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stead.ledger import refusals
+from stead.ledger.gone import Erasure, Gone, unexplained
 from stead.ledger.key_chain import KeyChain
 from stead.ledger.source import LogSource
 from stead.ledger.span import Seen, look
@@ -76,12 +77,14 @@ def verify(
     watch: Watch | None = None,
     looks: Looks | None = None,
 ) -> Verification:
+    copied: bool = False,
     """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
 
     `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints; of those that only lay
     `beside` the log another log's are passed over. `policy` is the reader's own: its logs are pinned too, and a quorum of its
     witnesses must have cosigned a checkpoint that the log continues. `deep` also checks every column, that each leaf is
-    canonical, and every blob that is still there. `looks` does the looking where it is not to be done here, with as much care.
+    canonical, and every blob: one that is not there must have been erased by an order. Of a log that was `copied`, newer blobs
+    than any that is there were not copied. `looks` does the looking where it is not to be done here, with as much care.
     """
     head = source.head()
     pins = [*pins, *(log.key for log in (policy.logs if policy else ()))]
@@ -103,6 +106,7 @@ def verify(
     _nothing_beyond(source, checkpoint.size)
     return Verification(
         source.place,
+    _nothing_lost(walk, checkpoint, list(trusted), copied)
         checkpoint.origin,
         checkpoint.size,
         encode64(checkpoint.root),
@@ -216,15 +220,32 @@ class _Walk:
 
     def __init__(self, source: LogSource, looks: Looks, watch: Watch | None) -> None:
         self.source, self.looks, self.watch = source, looks, watch
+def _nothing_lost(walk: _Walk, checkpoint: Checkpoint, trusted: Sequence[VerifierKey], copied: bool) -> None:
+    """What is gone from beside a leaf was erased, and an entry says so: one of those looked at, or one that came meanwhile."""
+    lost = walk.lost(copied)
+    if lost is None:
+        return
+    _, newest = signed_checkpoint(walk.source.head().checkpoint, trusted, walk.source.place)
+    if newest.size > checkpoint.size:
+        walk.to({newest.size}, newest.size)
+        _compare_root(walk, newest)
+        lost = walk.lost(copied)
+    if lost is not None:
+        what = "what its leaf says is kept beside it is gone, and no entry says that it was erased"
+        raise refusals.altered(what, f"{walk.source.place}, entry {lost.seq}")
+
+
         self.tree = TileTree()
         self.roots: dict[int, bytes] = {}
         self.keys = KeyChain()
-        self.tiles = self.blobs = self.erased = 0
+        self.gone: list[Gone] = []
+        self.erasures: list[Erasure] = []
+        self.tiles = self.blobs = self.erased = self.newest_blob = 0
 
     def to(self, sizes: set[int], last: int) -> None:
-        """Walk to the last size, and note the root at each."""
-        ends = sorted({*sizes, *range(SPAN, last, SPAN)})
-        spans = list(zip([0, *ends], ends, strict=False))
+        """Walk on to the last size, and note the root at each."""
+        ends = sorted(end for end in {*sizes, *range(SPAN, last, SPAN)} if end >= self.tree.size)
+        spans = list(zip([self.tree.size, *ends], ends, strict=False))
         for (start, end), seen in zip(spans, self.looks(spans), strict=True):
             for tile in self.tree.append(seen.hashes):
                 self._compare_tile(tile)
@@ -236,6 +257,9 @@ class _Walk:
             if end in sizes:
                 self.roots[end] = self.tree.root()
             if self.watch is not None:
+            self.gone += seen.gone
+            self.erasures += seen.erasures
+            self.newest_blob = max(self.newest_blob, seen.newest_blob)
                 self.watch(end, last)
         for tile in self.tree.partial():
             self._compare_tile(tile)
@@ -245,6 +269,11 @@ class _Walk:
         kept = self.source.tile(tile.level, tile.index, tile.width)
         if kept is None:
             return
+    def lost(self, copied: bool) -> Gone | None:
+        """The first entry whose blob is gone, and was not erased. Of a copy only among those that were copied."""
+        gone = [one for one in self.gone if one.seq < self.newest_blob] if copied else self.gone
+        return unexplained(gone, self.erasures)
+
         self.tiles += 1
         if kept == tile.hashes:
             return
