@@ -6,11 +6,13 @@ import socket
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from stead.cli import doctor
 from stead.cli.doctor import Check
 from stead.model.config import Paths
+from stead.model.messages import GetStatus, Station
 from tests.cli.conftest import Call
 from tests.cli.fake_agent import FakeAgent
 
@@ -97,6 +99,10 @@ def test_the_agent(agent: FakeAgent, state: Path) -> None:
     paths = Paths(str(state), str(state / "run"), str(state / "log"))
     ill = doctor.agent_check(paths)
     assert ill.result == "warn" and "probe disk: hung for 9 s" in ill.detail
+    now = agent.answers[GetStatus]
+    stopped = tuple(Station(name, False, "stands still") for name in ("find", "act"))
+    agent.answers[GetStatus] = msgspec.structs.replace(now, stations=(*stopped, Station("record", False, "rolled back")))
+    assert doctor.agent_check(paths).detail.endswith("answers, but find, act: stands still; record: rolled back")
     agent.close()
     assert doctor.agent_check(paths).fix == "start it with `stead up` or `stead agent`"
 

@@ -165,7 +165,9 @@ def test_a_checkpoint_is_printed_as_the_note_that_it_is(agent: FakeAgent, state:
 def test_keys_are_told_with_their_place(agent: FakeAgent, call: Call) -> None:
     shown = call("ledger", "key").stdout
     assert VKEY in shown.splitlines() and OLD_VKEY in shown.splitlines()
-    assert "/state/keys/x.key" in shown and "signs no more" in shown
+    assert "/state/keys/x.key" in shown and "signs no more" in shown and "x.key is not there" in shown
+    told = json.loads(call("ledger", "key", "-o", "json").stdout)
+    assert [one["vkey"] for one in told["keys"]] == [VKEY, OLD_VKEY] and told["witness"] == ""
 
 
 # verification by this process
@@ -291,6 +293,32 @@ def test_whatever_is_done_to_the_file_has_a_name(stored: Path, call: Call, state
     refused = call("ledger", "verify", "--deep")
     assert refused.exit_code == EXIT_FAILURE
     assert refused.stderr.startswith((f"stead: {name}:", "stead: altered:")), refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the ledger is empty"),
+        (b"hello\n", "this file is no ledger"),
+        (b"SQLite format 3\0" + bytes(84), "this file is no ledger"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_called_so(stored: Path, call: Call, content: bytes, words: str) -> None:
+    (stored / "ledger.db").write_bytes(content)
+    refused = call("ledger", "verify")
+    assert refused.exit_code == EXIT_FAILURE and refused.stderr.startswith(f"stead: {words}") and "backup" in refused.stderr
+
+
+def test_a_private_key_that_is_gone_is_missed(stored: Path, call: Call) -> None:
+    assert "not there" not in call("ledger", "key").stdout
+    for path in (stored / "keys").iterdir():
+        path.unlink()
+    assert "is not there: bring keys/ back" in " ".join(call("ledger", "key").stdout.split())
+
+
+def test_without_a_checkpoint_of_its_own_it_says_that_it_is_missing(stored: Path, call: Call) -> None:
+    altered(stored, "DELETE FROM checkpoints")
+    assert "checkpoint is missing" in call("ledger", "verify").stderr
 
 
 def test_a_database_that_was_put_back_alone_is_told_by_what_lies_beside_it(stored: Path, call: Call) -> None:

@@ -196,9 +196,13 @@ def agent_check(paths: Paths) -> Check:
             now = door.ask(GetStatus(), Status)
     except SteadError as error:
         return Check("agent", "warn", error.problem.what, error.problem.fix)
-    ill = [f"{one.name}: {one.detail}" for one in now.stations if one.ok is False]
+    ill: dict[str, list[str]] = {}
+    for one in now.stations:
+        if one.ok is False:
+            ill.setdefault(one.detail, []).append(one.name)
     if ill:
-        return Check("agent", "warn", f"pid {now.pid} answers, but {'; '.join(ill)}", "look with `stead status`")
+        what = "; ".join(f"{', '.join(names)}: {detail}" for detail, names in ill.items())
+        return Check("agent", "warn", f"pid {now.pid} answers, but {what}", "look with `stead status`")
     return Check("agent", "ok", f"pid {now.pid} answers, mode {now.mode}")
 
 

@@ -35,6 +35,7 @@ ALONE = (
     "Whoever has the key can sign another history: compare with a checkpoint or proof that was kept elsewhere (--against), or"
     " let witnesses do it all the time (docs/witness.md)."
 )
+NAMED = "The witnesses are those that this ledger names: say by --policy FILE whose word you take."
 
 
 @click.command(epilog=VERIFY, short_help="Recompute it, and compare with what was signed.")
@@ -73,7 +74,7 @@ def verify(
     problem = standing(session.paths) if folder is None else None
     if problem is not None:
         raise problem
-    session.show(found, lambda: _lines(found, took_s))
+    session.show(found, lambda: _lines(found, took_s, own_policy=policy is not None))
 
 
 def shared(source: LogSource, deep: bool) -> AbstractContextManager[Looks | None]:
@@ -151,9 +152,10 @@ def _kept(path: Path) -> Kept:
         raise SteadError(f"no checkpoint can be read from it: {why}", str(path), fix, exit_code=EXIT_USAGE) from None
 
 
-def _lines(found: Verification, took_s: float) -> list[str]:
+def _lines(found: Verification, took_s: float, *, own_policy: bool) -> list[str]:
+    place = f"from the agent at {found.place}" if found.place.endswith(".sock") else f"in {found.place}"
     rows: list[tuple[str, Cell]] = [
-        ("ledger", f"{found.origin}, {plural(found.size, 'entry', 'entries')}, in {found.place}"),
+        ("ledger", f"{found.origin}, {plural(found.size, 'entry', 'entries')}, {place}"),
         ("root", (f"{found.root} as signed; recomputed in {took_s:.1f} s", "good")),
         ("signed by", ", ".join(map(key_name, found.signed_by)) + (" (pinned)" if found.pinned else "")),
     ]
@@ -162,12 +164,16 @@ def _lines(found: Verification, took_s: float) -> list[str]:
     rows.append(("detail", _detail(found)))
     older = [*found.continues, *found.beside]
     rows += [("continues", f"{one.place}, {plural(one.size, 'entry', 'entries')}") for one in older]
-    advice = [*([] if found.pinned else paragraph(UNPINNED)), *([] if found.continues else paragraph(ALONE))]
+    advice = [] if found.pinned else paragraph(UNPINNED)
+    if found.witnessed and not own_policy:
+        advice += paragraph(NAMED)
+    elif not found.witnessed and not found.continues:
+        advice += paragraph(ALONE)
     return [*pairs(rows, wrap=True), *([""] if advice else []), *advice]
 
 
 def _detail(found: Verification) -> str:
     if not found.deep:
-        return "columns but id and type, form of the leaves, and blobs were not looked at (--deep)"
+        return "not looked at: columns but id and type, the form of each leaf, and blobs, which are kept beside leaves (--deep)"
     gone = f", {found.erased} erased or not here" if found.erased else ""
     return f"every column and leaf is as it must be; {plural(found.blobs, 'blob')} as their leaves say{gone}"

@@ -60,14 +60,24 @@ class OfflineLedger(LedgerReader):
         tables.refuse_foreign(self.path)
         version, _ = written_by(self.path)
         if version != tables.VERSION:
-            what = "there is no ledger" if not self.path.exists() else f"the ledger is of version {version or 'none'}"
-            fix = "start the agent once: it makes the ledger, or brings it up to date"
-            raise SteadError(what, str(self.path), fix, code="ledger.none" if not self.path.exists() else "ledger.older")
+            raise self._unreadable(version)
         db = self._db = read_only(self.path)
         kept = tables.get_checkpoint(db, "own", "")
         self.origin, self.checkpoint = tables.get_meta(db, "origin") or "", kept[1] if kept else b""
         with contextlib.suppress(SteadError):  # it is read for its log
             self._attach(db)
+
+    def _unreadable(self, version: int) -> SteadError:
+        """Why there is nothing here to read."""
+        what, code = "there is no ledger", "ledger.none"
+        fix = "start the agent once: it makes the ledger, or brings it up to date"
+        if version:
+            what, code = f"the ledger is of version {version}", "ledger.older"
+        elif self.path.exists() and self.path.stat().st_size:
+            what, fix, code = "this file is no ledger", "keep a copy, and bring ledger.db back from a backup", "ledger.damaged"
+        elif self.path.exists():
+            what, fix = "the ledger is empty", "bring ledger.db back from a backup, or start the agent, which makes a new one"
+        return SteadError(what, str(self.path), fix, code=code)
 
 
 def open_offline(path: Path | str) -> OfflineLedger:

@@ -12,9 +12,9 @@ from stead.model.errors import EXIT_USAGE, SteadError
 _KEEP = "keep a copy of this state as it is, for it is evidence"
 
 
-def unsigned(why: str, where: str) -> SteadError:
+def unsigned(why: str, where: str, fix: str = "") -> SteadError:
     """No key that is trusted here signed this checkpoint."""
-    fix = "believe nothing of it; compare the key with `stead ledger key` on that host, or with one that was published"
+    fix = fix or "believe nothing of it; compare the key with `stead ledger key` on that host, or with one that was published"
     return SteadError(f"unsigned: {why}", where, fix, code="ledger.unsigned")
 
 

@@ -41,6 +41,8 @@ class StoreSource:
     def head(self) -> LedgerHead:
         """The newest durable checkpoint, all keys, and the policy that goes with proofs."""
         reader = self.reader
+        if not reader.checkpoint:
+            raise refusals.altered("the ledger's own checkpoint is missing", self.place)
         try:
             vkeys, keys, cosigned = reader.vkeys(), reader.keys(), reader.kept_checkpoint(*COSIGNED)
             policy = format_policy(self.policy(vkeys))

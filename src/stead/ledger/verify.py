@@ -64,6 +64,7 @@ class Verification(msgspec.Struct, frozen=True):
     erased: int = 0  # that their leaf names and that are gone
     continues: tuple[Compared, ...] = ()
     beside: tuple[Compared, ...] = ()  # likewise, of checkpoints that lay beside the log
+    witnessed: int = 0  # entries under the newest checkpoint that a quorum of witnesses cosigned
 
 
 def verify(
@@ -76,8 +77,8 @@ def verify(
     deep: bool = False,
     watch: Watch | None = None,
     looks: Looks | None = None,
-) -> Verification:
     copied: bool = False,
+) -> Verification:
     """Recompute the whole log. SteadError, named by what does not hold; see the module's description.
 
     `pins` are keys of the log that the reader has from elsewhere. `kept` are earlier checkpoints; of those that only lay
@@ -90,7 +91,8 @@ def verify(
     pins = [*pins, *(log.key for log in (policy.logs if policy else ()))]
     known = [*pins, *(key for key in log_keys(head, source.place) if key not in pins)]
     note, checkpoint = signed_checkpoint(head.checkpoint, known, source.place)
-    beside = [*_cosigned(head, policy, known, source.place), *(one for one in beside if _is_of(one, checkpoint.origin))]
+    cosigned = _cosigned(head, policy, known, source.place)
+    beside = [*cosigned, *(one for one in beside if _is_of(one, checkpoint.origin))]
     older = [(one, kept_checkpoint(one, checkpoint)) for one in (*kept, *beside)]
     walk = _Walk(source, looks or (lambda spans: (look(source, *span, deep=deep) for span in spans)), watch)
     walk.to({*(one.size for _, one in older if one.size < checkpoint.size), checkpoint.size}, checkpoint.size)
@@ -104,9 +106,9 @@ def verify(
         _signed_before(file, trusted, known)
         _compare_kept(file.place, one, walk.roots.get(one.size), checkpoint, source.place)
     _nothing_beyond(source, checkpoint.size)
+    _nothing_lost(walk, checkpoint, list(trusted), copied)
     return Verification(
         source.place,
-    _nothing_lost(walk, checkpoint, list(trusted), copied)
         checkpoint.origin,
         checkpoint.size,
         encode64(checkpoint.root),
@@ -119,6 +121,7 @@ def verify(
         walk.erased,
         tuple(Compared(file.place, one.size) for file, one in older[: len(kept)]),
         tuple(Compared(file.place, one.size) for file, one in older[len(kept) :]),
+        older[len(kept)][1].size if cosigned else 0,
     )
 
 
@@ -165,7 +168,9 @@ def _cosigned(head: LedgerHead, policy: TrustPolicy | None, keys: Sequence[Verif
         logs = tuple(LogLine(key) for key in dict.fromkeys(keys))
         accepted = check_checkpoint(parse_note(head.cosigned), trusted._replace(logs=logs))
     except Malformed as error:
-        raise refusals.unsigned(f"the witnesses' cosignatures are not what the policy asks for: {error}", place) from None
+        why = f"the witnesses' cosignatures are not what the policy asks for: {error}"
+        fix = "have its newest checkpoint cosigned there (`stead ledger witness`); what they refuse to cosign, believe nothing of"
+        raise refusals.unsigned(why, place, fix) from None
     names = " and ".join(name for name, _ in accepted.witnesses)
     return [Kept(f"what {names} cosigned", head.cosigned)] if names else []
 
@@ -215,11 +220,6 @@ def _nothing_beyond(source: LogSource, size: int) -> None:
         raise refusals.altered(f"entry {number} is in the ledger, and no checkpoint was ever signed for it", source.place)
 
 
-class _Walk:
-    """One pass over all leaves: the tree they give, compared with what the log keeps of it."""
-
-    def __init__(self, source: LogSource, looks: Looks, watch: Watch | None) -> None:
-        self.source, self.looks, self.watch = source, looks, watch
 def _nothing_lost(walk: _Walk, checkpoint: Checkpoint, trusted: Sequence[VerifierKey], copied: bool) -> None:
     """What is gone from beside a leaf was erased, and an entry says so: one of those looked at, or one that came meanwhile."""
     lost = walk.lost(copied)
@@ -235,6 +235,11 @@ def _nothing_lost(walk: _Walk, checkpoint: Checkpoint, trusted: Sequence[Verifie
         raise refusals.altered(what, f"{walk.source.place}, entry {lost.seq}")
 
 
+class _Walk:
+    """One pass over all leaves: the tree they give, compared with what the log keeps of it."""
+
+    def __init__(self, source: LogSource, looks: Looks, watch: Watch | None) -> None:
+        self.source, self.looks, self.watch = source, looks, watch
         self.tree = TileTree()
         self.roots: dict[int, bytes] = {}
         self.keys = KeyChain()
@@ -252,28 +257,28 @@ def _nothing_lost(walk: _Walk, checkpoint: Checkpoint, trusted: Sequence[Verifie
             for entry in seen.rotated:
                 self.keys.add(entry, self.source.place)
             self.blobs, self.erased = self.blobs + seen.blobs, self.erased + seen.erased
+            self.gone += seen.gone
+            self.erasures += seen.erasures
+            self.newest_blob = max(self.newest_blob, seen.newest_blob)
             if len(seen.hashes) < end - start:
                 raise refusals.truncated(last, self.tree.size, self.source.place)
             if end in sizes:
                 self.roots[end] = self.tree.root()
             if self.watch is not None:
-            self.gone += seen.gone
-            self.erasures += seen.erasures
-            self.newest_blob = max(self.newest_blob, seen.newest_blob)
                 self.watch(end, last)
         for tile in self.tree.partial():
             self._compare_tile(tile)
+
+    def lost(self, copied: bool) -> Gone | None:
+        """The first entry whose blob is gone, and was not erased. Of a copy only among those that were copied."""
+        gone = [one for one in self.gone if one.seq < self.newest_blob] if copied else self.gone
+        return unexplained(gone, self.erasures)
 
     def _compare_tile(self, tile: Tile) -> None:
         """Compare with what the log keeps: where they differ is where a leaf was changed."""
         kept = self.source.tile(tile.level, tile.index, tile.width)
         if kept is None:
             return
-    def lost(self, copied: bool) -> Gone | None:
-        """The first entry whose blob is gone, and was not erased. Of a copy only among those that were copied."""
-        gone = [one for one in self.gone if one.seq < self.newest_blob] if copied else self.gone
-        return unexplained(gone, self.erasures)
-
         self.tiles += 1
         if kept == tile.hashes:
             return
