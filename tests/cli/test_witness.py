@@ -63,6 +63,16 @@ def test_what_a_log_was_refused_for_is_shown(agent: FakeAgent, call: Call) -> No
     assert "ear/ledger  not asked yet" in shown and "far/ledger  9 entries  signed two different ledgers" in shown
 
 
+def test_an_answer_that_the_table_has_no_room_for_is_told_below(
+    agent: FakeAgent, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    long = "it does not know this log: give its operator the vkey of `stead ledger key`"
+    heard(agent, witnesses=(msgspec.structs.replace(EYE, ok=False, detail=long),), stopped=BACK)
+    shown = call("ledger", "witness", "--list").stdout
+    assert long in " ".join(shown.split()) and max(map(len, shown.splitlines())) <= 60
+
+
 def test_the_doctor_names_a_witness_that_is_silent_and_a_ledger_that_stopped(agent: FakeAgent, state: Path) -> None:
     paths = find_paths(str(state))
     heard(agent, witnesses=())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stead.cli.look import tick_mark
-from stead.cli.table import Cell, pairs, printable, styled, table
+from stead.cli.table import Cell, pairs, paragraph, printable, styled, table
 from stead.cli.verb import Session, confirm, examples, options, say
 from stead.cli.words import ago, plural
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
@@ -59,14 +59,14 @@ def witness_lines(answer: WitnessList, now_ms: int) -> list[str]:
     if answer.stopped:
         facts.append(("stopped", (str(answer.stopped), "critical")))
     rows = [_row(one, now_ms) for one in answer.witnesses]
-    lines = [
-        *pairs(facts),
-        "",
-        *table(("", "WITNESS", "SIZE", "WHEN", "ANSWER"), rows, right=frozenset({2}), none="no witnesses"),
-    ]
+    shown = table(("", "WITNESS", "SIZE", "WHEN", "ANSWER"), rows, right=frozenset({2}), none="no witnesses")
+    lines = [*pairs(facts, wrap=True), "", *shown]
+    if any(line.endswith("…") for line in shown):  # no room for what to do
+        whole: list[tuple[str, Cell]] = [(one.name, one.detail) for one in answer.witnesses if one.detail]
+        lines += ["", *pairs(whole, wrap=True)]
     if answer.logs:
         lines += ["", styled("this host cosigns", "bold")]
-        lines += [f"  {printable(one.origin)}  {_held(one.size)}{printable(one.refused)}" for one in answer.logs]
+        lines += [f"  {printable(one.origin)}  {_held(one.size)}{printable(one.refused)}".rstrip() for one in answer.logs]
     return [*lines, "", *pairs([("as a witness", answer.vkey)])] if answer.vkey else lines
 
 
@@ -128,7 +128,8 @@ def renew(session: Session, reason: str, yes: bool, config: str | None) -> None:
     settings, paths = load_config(config_path=config, state_dir=session.state)
     state, host = Path(paths.state), LocalHost()
     _check_owner(state)
-    say(WARNING, err=True)
+    for line in paragraph(WARNING):
+        say(line, err=True)
     confirm(f"Begin a new ledger in {state}?", yes, "not renewed", "renew.declined")
     keys = KeyRing(KeyFiles(state / "keys", SystemdCreds(host)), settings.ledger.key_overlap_days)
     by = Actor("user", f"uid:{os.getuid() if hasattr(os, 'getuid') else 0}")

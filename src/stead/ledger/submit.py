@@ -74,7 +74,8 @@ def post(url: str, body: bytes, timeout_s: float) -> dict[str, Any]:
     except TimeoutError:
         return _nothing(f"no answer within {timeout_s:g} s")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return _nothing(str(error)[:WORDS_MAX] or type(error).__name__)
+        why = getattr(error, "strerror", None) or str(error)  # "Connection refused" without its number
+        return _nothing(str(why)[:WORDS_MAX] or type(error).__name__)
     if len(data) > ANSWER_MAX_BYTES:
         return _nothing(f"an answer of more than {ANSWER_MAX_BYTES} bytes")
     kind_of = answer.getheader("Content-Type") or ""
