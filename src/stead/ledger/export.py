@@ -30,7 +30,7 @@ POLICY: Final = "policy.tlog-policy"
 COSIGNED: Final = "checkpoint.cosigned"  # the newest that a quorum of witnesses cosigned, if there is one; not part of tlog-tiles
 BLOBS: Final = "blobs"
 BLOB_MODE: Final = 0o600  # command lines, names, error texts: for the owner
-VERIFY: Final = "look with `stead ledger verify` which entry was changed"
+VERIFY: Final = "`stead ledger verify` says what was changed, as far as that can be told"
 
 
 class Exported(msgspec.Struct, frozen=True):

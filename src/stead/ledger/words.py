@@ -28,7 +28,7 @@ STATES: Final[dict[str, str]] = {
     "moot": "nothing to do",
     "conflict": "another hand owns the value now: left as it is",
     "denied": "a person said no",
-    "expired": "too late",
+    "expired": "nothing was changed: too late",
     "cancelled": "cancelled",
     "unsupported": "can't be done here",
 }
