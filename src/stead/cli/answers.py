@@ -24,18 +24,18 @@ from stead.model.errors import (
 from stead.model.messages import Approve, Cancel, Deny, ListRuns, RunList, Undo
 
 APPROVE = examples(
-    ("stead approve 0192f0c1-7b", "show the plan, ask, approve"),
-    ("stead approve 0192f0c1-7b --yes --wait", "without asking; wait for the verdict"),
+    ("stead approve 0192f0c1-7b3e", "show the plan, ask, approve"),
+    ("stead approve 0192f0c1-7b3e --yes --wait", "without asking; wait for the verdict"),
 )
 DENY = examples(
-    ("stead deny 0192f0c1-7b --reason 'backup runs'", "turn it down, and say why"),
+    ("stead deny 0192f0c1-7b3e --reason 'backup runs'", "turn it down, and say why"),
 )
 UNDO = examples(
     ("stead undo latest", "put the newest change back"),
-    ("stead undo 0192f0c1-7b --no-wait", "one run, by the start of its id; do not wait"),
+    ("stead undo 0192f0c1-7b3e --no-wait", "one run, by the start of its id; do not wait"),
 )
 CANCEL = examples(
-    ("stead cancel 0192f0c1-7b", "stop it between steps"),
+    ("stead cancel 0192f0c1-7b3e", "stop it between steps"),
 )
 MOVING = frozenset(("approved", "acting", "verifying", "undoing"))
 UNDOABLE = frozenset(("approved", "acting", "verifying", "held", "kept", "undo_failed"))

@@ -27,9 +27,9 @@ from stead.model.messages import GetRun, GetStatus, ListRuns, RunList, Status
 
 PROPOSALS = examples(
     ("stead proposals", "what waits or was advised"),
-    ("stead proposals 0192f0c1-7b", "one, with its diff, prediction and undo"),
+    ("stead proposals 0192f0c1-7b3e", "one, with its diff, prediction and undo"),
 )
-RUNS = examples(("stead runs", "what was done, newest first"), ("stead runs 0192f0c1-7b", "one, from proposal to verdict"))
+RUNS = examples(("stead runs", "what was done, newest first"), ("stead runs 0192f0c1-7b3e", "one, from proposal to verdict"))
 LIMIT = click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 500), help="At most so many.")
 
 
