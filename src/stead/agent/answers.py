@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from stead import __version__
-from stead.agent.explain import at_rest
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
 from stead.ledger.erasing import scrubbed
 from stead.ledger.stored import StoreSource, read_witnesses
-from stead.ledger.why import explain
 from stead.model import messages as m
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
@@ -122,6 +120,9 @@ class Answers:
         return m.EntryList(tuple(m.EntryView(e.seq, e.id, e.type, e.subject, e.ts_ms, e.leaf.decode()) for e in rows))
 
     async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
+        from stead.agent.explain import at_rest  # here, for an agent that nobody asks needs neither
+        from stead.ledger.why import explain
+
         try:
             return await asyncio.to_thread(explain, body.thing, StoreSource(self.wired.ledger))
         except SteadError:

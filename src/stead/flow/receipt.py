@@ -14,7 +14,6 @@ import msgspec
 
 from stead.flow.record import AGENT, Stamp, entry
 from stead.ledger.leaf import LEAF_MAX_BYTES, canonical, leaf
-from stead.ledger.words import step_words
 from stead.model.change import Run
 from stead.model.observe import Now
 from stead.model.record import Entry, StoredEntry
@@ -137,6 +136,10 @@ def _finding(run: Run, stored: Sequence[StoredEntry]) -> dict[str, Any] | None:
 
 def _approvals(run: Run) -> list[dict[str, Any]]:
     """Who said yes, when, to which plan, and the changes as they were shown."""
+    if not run.approvals:
+        return []
+    from stead.ledger.words import step_words  # here, for an agent that nobody answers does not need it
+
     saw = [step_words(step) for step in run.proposal.steps]
     return [
         {

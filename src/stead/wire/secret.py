@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,7 @@ _RENEW: Final = "delete it, so that a new one is made"
 
 def base32(size: int) -> str:
     """So many random bytes in base32, lower case."""
-    return base64.b32encode(secrets.token_bytes(size)).decode().rstrip("=").lower()
+    return base64.b32encode(os.urandom(size)).decode().rstrip("=").lower()
 
 
 def load_key(path: str) -> str:
@@ -61,7 +60,7 @@ def _fix(error: OSError) -> str:
 def _create(path: Path, text: str) -> None:
     """Make the file whole or not at all; whoever comes second keeps the first one's."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "w") as file:
