@@ -17,7 +17,7 @@ from benchmarks.load import agent, config_text, rivals, running, sleepers
 from benchmarks.measure import Figure, Machine, publish, rss_bytes, tree_cpu_s, tree_rss_bytes
 
 TARGETS = {150: 8.0, 1500: 24.0}  # CPU-seconds an hour, by number of processes
-RSS_TARGET_MB = 32.0
+RSS_TARGET_MB = 32 * 2**20 / 1e6  # 32 MiB with the record in it; the whole agent may have 50 MB one day
 WINDOWS = 3
 WARM_UP_S = 15.0
 
