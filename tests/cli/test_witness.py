@@ -12,11 +12,14 @@ from stead.cli.doctor import witness_checks
 from stead.config import find_paths
 from stead.ledger.standing import Standing
 from stead.ledger.store import LedgerStore
+from stead.ledger.stored import COSIGNED
+from stead.ledger.tables import put_checkpoint
 from stead.model import messages as m
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, Problem, SteadError
 from stead.testing import FakeClock
 from tests.cli.conftest import Call
 from tests.cli.fake_agent import T0, FakeAgent
+from tests.ledger.listed import key
 from tests.ledger.test_renew import noted
 
 EYE = m.WitnessView("eye", "http://eye/witness", True, "", 412, T0 - 5_000)
@@ -102,6 +105,23 @@ def test_without_an_agent_the_files_say_whether_the_ledger_stands(kept: Path, ca
     assert (check.name, check.result, check.detail) == ("ledger", "fail", "an older state was put back")
     refused = call("ledger", "verify")
     assert refused.exit_code == EXIT_FAILURE and "an older state was put back" in refused.stderr
+
+
+async def test_witnesses_that_the_configuration_here_does_not_name_are_missed(
+    kept: Path, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert call("ledger", "verify").stderr == ""
+    store = LedgerStore.open(kept / "ledger.db", "box", FakeClock())
+    await store.commit((), work=lambda db: put_checkpoint(db, *COSIGNED, 2, store.checkpoint))
+    store.close()
+    for words in (("ledger", "verify"), ("ledger", "export", str(tmp_path / "out"))):
+        said = call(*words)
+        assert said.exit_code == EXIT_OK and said.stderr.count("STEAD_CONFIG=FILE") == 1
+    policy = tmp_path / "mine.tlog-policy"
+    policy.write_text(f"witness eye {key(8, 'eye').verifier.text}\nquorum none\n")
+    (tmp_path / "stead.yaml").write_text(f"ledger:\n  policy: {policy}\n")
+    monkeypatch.setenv("STEAD_CONFIG", str(tmp_path / "stead.yaml"))
+    assert call("ledger", "verify").stderr == ""
 
 
 class _Log:

@@ -6,11 +6,12 @@ The one connection to the store is the agent's, so nothing here opens the file b
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stead.cli.verb import Session
+from stead.cli.verb import Session, say
 from stead.model.errors import EXIT_UNREACHABLE, SteadError
 from stead.model.ledger_messages import (
     BlobList,
@@ -27,6 +28,7 @@ from stead.model.ledger_messages import (
 from stead.model.record import StoredEntry
 
 if TYPE_CHECKING:
+    from stead.ledger.offline import OfflineLedger
     from stead.ledger.source import LedgerSource
     from stead.tlog.policy import TrustPolicy
 
@@ -112,15 +114,22 @@ def offline(session: Session) -> Iterator[LedgerSource]:
     except (TypeError, ValueError) as error:  # SQLite takes any type in any column
         raise refusals.malformed(str(error), str(path)) from None
     with ledger:
-        yield StoreSource(ledger, lambda: _witnesses(session))
+        yield StoreSource(ledger, functools.cache(lambda: _witnesses(session, ledger)))
 
 
-def _witnesses(session: Session) -> TrustPolicy:
-    """The witnesses that the configuration of this host names. SteadError: it, or the policy that it names, can't be read."""
+def _witnesses(session: Session, ledger: OfflineLedger) -> TrustPolicy:
+    """The witnesses that the configuration of this host names. SteadError: it, or the policy that it names, can't be read.
+
+    An agent may have been given another configuration: a proof would then say nothing of witnesses, and nobody would notice.
+    """
     from stead.config import load_config
-    from stead.ledger.stored import read_witnesses
+    from stead.ledger.stored import COSIGNED, read_witnesses
 
-    return read_witnesses(load_config(state_dir=session.state)[0].ledger.policy)
+    policy = read_witnesses(load_config(state_dir=session.state)[0].ledger.policy)
+    if not policy.witnesses and ledger.kept_checkpoint(*COSIGNED):
+        what = "witnesses have cosigned this ledger, and the configuration that is read here names none"
+        say(f"stead: {what}: if the agent has another (--config), name it by STEAD_CONFIG=FILE", err=True)
+    return policy
 
 
 def every(source: LedgerSource, query: SearchEntries) -> Iterator[StoredEntry]:
