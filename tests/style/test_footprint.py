@@ -110,3 +110,13 @@ def test_neither_the_hub_nor_the_command_line(imported: set[str]) -> None:
 def test_no_tls_and_no_numbers_library(imported: set[str]) -> None:
     tops = {name.partition(".")[0] for name in imported}
     assert not tops & {"_ssl", "numpy", "psutil", "multiprocessing", "ctypes", "xml", "http", "unittest"}
+
+
+def test_what_only_a_question_needs_is_not_there_before_one(imported: set[str]) -> None:
+    assert not imported & {"stead.ledger.why", "stead.ledger.words", "stead.agent.explain", "_lzma", "_bz2", "random"}
+
+
+def test_a_plugin_may_still_unpack() -> None:
+    code = "import stead.agent.__main__, sys; assert '_lzma' not in sys.modules; import bz2, lzma, typing_extensions"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
