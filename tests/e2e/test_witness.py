@@ -88,6 +88,10 @@ def stack() -> Iterator[contextlib.ExitStack]:
 def test_a_proof_carries_the_witness(tmp_path: Path, stack: contextlib.ExitStack) -> None:
     pair = Pair(tmp_path, stack)
     pair.box.start()
+    assert [stead(pair.box, verb)[0] for verb in ("pause", "resume")] == [0, 0]
+    recorded = stead(pair.box, "ledger", "search")[1]["entries"]
+    hosts = {one["type"]: json.loads(one["leaf"])["host"] for one in recorded}
+    assert "attempt.made" in hosts and set(hosts.values()) == {"box"}, "every entry names the host as its operator does"
     code, cosigned, said = stead(pair.box, "ledger", "witness")
     assert (code, cosigned["quorum"], said) == (0, True, "")
     assert [(one["name"], one["ok"]) for one in cosigned["witnesses"]] == [("eye", True)]

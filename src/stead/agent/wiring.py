@@ -146,6 +146,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
         latest=series.value,
         mark=mark_from(environ),
         new_id=new_id,
+        name=wired.host_name,
     )
     wired.road = Road(
         Plugged(observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers),

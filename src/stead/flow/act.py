@@ -46,9 +46,10 @@ class Hands:
         mark: Mark = lambda name: None,
         *,
         new_id: Callable[[], str] | None = None,
+        name: str = "",
     ) -> None:
         self.policy, self.ledger, self.latest = policy, ledger, latest
-        self.writer = Writer(host, actuators, ledger, bus, clock, paused, new_id or id_source(clock), mark)
+        self.writer = Writer(host, actuators, ledger, bus, clock, paused, new_id or id_source(clock), mark, name)
         self.keeper = self.writer.keeper
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # with how many hold it or wait for it
         self._cancelled: set[str] = set()

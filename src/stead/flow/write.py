@@ -60,7 +60,10 @@ def between(seen: Record | None, before: Record | None, want: Record | None) -> 
 
 
 class Writer:
-    """Reads and writes single steps on one host. `paused`: nothing may be written forward now (a pause, or a mode below act)."""
+    """Reads and writes single steps on one host. `paused`: nothing may be written forward now (a pause, or a mode below act).
+
+    `name` is what the record calls the host; empty: as the host calls itself.
+    """
 
     def __init__(
         self,
@@ -72,14 +75,16 @@ class Writer:
         paused: Callable[[], bool],
         new_id: Callable[[], str],
         mark: Mark = lambda name: None,
+        name: str = "",
     ) -> None:
+        self.name = name or host.name
         self.host, self.actuators, self.keeper = host, actuators, Keeper(ledger, bus, new_id)
         self.clock, self.paused, self.new_id, self.mark = clock, paused, new_id, mark
         self.ended: dict[str, Run] = {}  # the newest runs that became final here
 
     def stamp(self) -> Stamp:
         """Here and now, by the agent."""
-        return Stamp(self.host.name, self.clock.now(), self.new_id, AGENT)
+        return Stamp(self.name, self.clock.now(), self.new_id, AGENT)
 
     async def commit(self, run: Run, entries: Sequence[Entry], use_approvals: Sequence[str] = ()) -> None:
         """Make a run's transitions durable, then tell whoever listens. Raises SteadError, and then nothing is recorded."""
