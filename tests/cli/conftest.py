@@ -15,6 +15,12 @@ from tests.cli.fake_agent import FakeAgent
 Call = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runners of pytest-xdist say that they are 80 columns wide: without that, no line is broken."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def state() -> Iterator[Path]:
     """A short path: a socket's may have 107 bytes only."""
