@@ -129,9 +129,9 @@ async def test_one_stranger_leaves_room_for_others(place: Place, monkeypatch: py
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another uid")
-async def test_a_stranger_may_only_pause(place: Place, tmp_path: Path) -> None:
-    for folder in (tmp_path, *(one for one in tmp_path.parents if "pytest" in str(one))):
-        folder.chmod(0o755)
+async def test_a_stranger_may_only_pause(public_path: Path) -> None:
+    place = Place(public_path)
+    await place.door.open()
     program = (
         "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
         "f = s.makefile('rwb')\n"
@@ -144,6 +144,7 @@ async def test_a_stranger_may_only_pause(place: Place, tmp_path: Path) -> None:
     argv = [sys.executable, "-c", program, str(place.door.path), *lines]
     process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
     out, _ = await process.communicate()
+    await place.door.close()
     status, undo, pause = (wire.decode_outgoing(line) for line in out.splitlines())
     assert isinstance(status, m.Reply) and isinstance(undo, m.Reply) and isinstance(pause, m.Reply)
     assert status.body.code == undo.body.code == "peer.refused"  # type: ignore[union-attr]

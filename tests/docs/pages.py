@@ -26,7 +26,7 @@ def run_plugin_example(page: str, folder: str, name: str, into: Path) -> str:
     (into / f"{name}.py").write_text(module, encoding="utf-8")
     (into / f"test_{name}.py").write_text(test, encoding="utf-8")
     (into / "conftest.py").write_text(CONFTEST.format(folder=folder), encoding="utf-8")
-    options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--rootdir", str(into)]
+    options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--rootdir", str(into), "--basetemp", str(into / "tmp")]
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", *options, f"test_{name}.py"],
         cwd=into,

@@ -235,11 +235,9 @@ def test_an_autonomy_that_can_not_be_understood_only_observes_and_says_so(tmp_pa
 
 
 @ROOT
-def test_another_user_may_not_order_nor_start_stead_on_this_state(tmp_path: Path) -> None:
-    for folder in (tmp_path, *(one for one in tmp_path.parents if "pytest" in str(one))):
-        folder.chmod(0o755)
+def test_another_user_may_not_order_nor_start_stead_on_this_state(public_path: Path) -> None:
     nobody = [sys.executable, "-c", AS_NOBODY]
-    with agent(tmp_path) as one:
+    with agent(public_path) as one:
         one.state.chmod(0o711)
         refused([*nobody, "stead", "--state", str(one.state), "undo", "latest"], 1, f"uid {NOBODY} may only pause", "admins")
         assert end([*nobody, "stead", "--state", str(one.state), "pause"]) == (0, "")
