@@ -15,8 +15,14 @@ from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition
 from stead.model.errors import Problem
 
 FOLDER: Final = Path(__file__).parent
-SHIPPED: Final = (FOLDER / "metrics.yaml", FOLDER / "playbooks.yaml")
 POLICY: Final = "policy.yaml"
+_FIRST: Final = ("metrics.yaml", "playbooks.yaml")
+SHIPPED: Final = tuple(  # every YAML file of the folder but the policy: the two general ones first, then by name
+    sorted(
+        (file for file in FOLDER.glob("*.yaml") if file.name != POLICY),
+        key=lambda file: (_FIRST.index(file.name) if file.name in _FIRST else len(_FIRST), file.name),
+    )
+)
 
 
 class CatalogFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

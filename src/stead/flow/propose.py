@@ -137,13 +137,22 @@ def bind(playbook: PlaybookDefinition, finding: Finding | None, context: Propose
 
 
 def target_of(subject: str, context: ProposeContext) -> Target | str:
-    """The target that a subject names ("process:4711@567890", "workload:web", "autonomy:host"), or why there is none."""
+    """The target that a subject names, or why there is none.
+
+    "process:4711@567890", "cgroup:/a.slice/b.service@6012" (a path may hold @: the last one counts), "workload:web",
+    "autonomy:host".
+    """
     kind, _, name = subject.partition(":")
     if kind == "process":
         pid, _, start_ticks = name.partition("@")
         if not (pid.isdigit() and start_ticks and context.boot_id):
             return f"the identity of {subject} is not known"
         return Target("process", pid, {"start_ticks": start_ticks, "boot_id": context.boot_id})
+    if kind == "cgroup":
+        path, _, inode = name.rpartition("@")
+        if not (path and inode.isdigit() and context.boot_id):
+            return f"the identity of {subject} is not known"
+        return Target("cgroup", path, {"id": inode, "boot_id": context.boot_id})
     if kind == "autonomy" or not name:
         return Target(kind, name or kind)
     identity = context.identities.get(subject)
@@ -175,6 +184,9 @@ def _for_finding(finding: Finding, catalog: Catalog, context: ProposeContext, no
 def _wish(playbook: PlaybookDefinition, finding: Finding, catalog: Catalog, context: ProposeContext, now: Now) -> Wish | str:
     if playbook.band == "critical" and finding.band != "critical":
         return "it answers only critical findings"
+    kind = finding.subject.partition(":")[0]
+    if playbook.kinds and kind not in playbook.kinds:
+        return f"it is for {' and '.join(playbook.kinds)}, and this is a {kind}"
     unmet = _levels(playbook.when, finding.subject, context)
     if unmet:
         return unmet

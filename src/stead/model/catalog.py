@@ -117,6 +117,7 @@ class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     tier: int = 2
     answers: tuple[str, ...] = ()  # metric ids; the metrics' own `playbooks` lists count too
     band: Band = "warning"  # the least band that it answers
+    kinds: tuple[str, ...] = ()  # kinds of subject that it applies to (process, cgroup, …); empty: every kind
     when: dict[str, float] = {}  # further metric ids of the same subject → level they must exceed
     settings: tuple[SettingTemplate, ...] = ()
     predict: Predict | None = None

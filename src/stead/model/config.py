@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from stead.model.intent import Intent, Protect
 from stead.model.policy import Mode, Profile
 from stead.model.workload import WorkloadSpec
 
@@ -126,5 +127,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safety: SafetyConfig = SafetyConfig()
     log: LogConfig = LogConfig()
     workloads: tuple[WorkloadSpec, ...] = ()
+    protect: tuple[str | Protect, ...] = ()  # the work that matters: patterns, or maps with a name and an objective
+    best_effort: tuple[str, ...] = ()  # patterns of what may be slowed for its sake; what matches neither is left alone
     catalog: str = ""  # a folder or file laid over the shipped catalogue
     policy: str = ""  # path of policy.yaml; empty: /etc/stead/policy.yaml, else the shipped one
+
+    @property
+    def intent(self) -> Intent:
+        """What is protected, and what may be slowed for its sake."""
+        named = tuple(one if isinstance(one, Protect) else Protect((one,), one) for one in self.protect)
+        return Intent(named, self.best_effort)
