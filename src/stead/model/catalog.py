@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from stead.model.change import Direction, Risk
+from stead.model.change import Direction, Law, Risk
 from stead.model.observe import Band
 
 Aggregation = Literal["avg", "max", "min", "sum", "last", "p95"]
@@ -68,7 +68,10 @@ class MetricCatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class StateChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A wanted value relative to the present one. Exactly one of add, multiply, from_metric; then the bounds."""
+    """A wanted value relative to the present one. Exactly one of add, multiply, from_metric; then the bounds.
+
+    With `from_metric`, `multiply` brings the metric's unit to the field's.
+    """
 
     add: float | None = None
     multiply: float | None = None
@@ -79,6 +82,32 @@ class StateChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least_times: float | None = None  # no less than this many times the present value
 
 
+class GovernTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one numeric field of a setting is moved while it is held: see `model.change.Govern`. None: the law's own.
+
+    The setting's `state` gives the field's first value, and it needs a `lease_s`. `low` and `high` may follow the present value
+    or a metric, as in a state; a limit that is there already is never loosened beyond what it was. `subject`, `used_subject`
+    are "subject" (the finding's) or fixed ("host", "protect:shop").
+    """
+
+    field: str
+    metric: str
+    level: float
+    low: float | StateChange
+    high: float | StateChange
+    law: Law = "aimd"
+    subject: str = "host"
+    interval_s: float | None = None
+    tighten: float | None = None
+    loosen: float | None = None
+    dead_band: float | None = None
+    hold_off_s: float | None = None
+    hold_off_max_s: float | None = None
+    used_metric: str = ""
+    used_subject: str = "subject"
+    used_times: float = 1.0
+
+
 class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One setting of a playbook. `target` is "subject" (the finding's) or a fixed "kind:name"."""
 
@@ -86,6 +115,26 @@ class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: dict[str, str | int | float | bool | list[str] | StateChange | None]
     target: str = "subject"
     lease_s: float | None = None
+    govern: GovernTemplate | None = None  # one field of the state is moved within a range while it is held
+
+
+class ControlTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must go on for the change to get the credit, such as the demand of the contender that it limits.
+
+    If its mean falls below `at_least_share` of what it was before, the verdict is inconclusive; above that, what would have
+    been follows it. `subject` is "subject" (the finding's) or fixed. Choose what the change itself does not move.
+    """
+
+    metric: str
+    subject: str = "subject"
+    at_least_share: float = 0.7
+
+
+class TwinTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is held back and otherwise alike. `subject` is fixed, or "others": every other subject of the metric."""
+
+    subject: str = "others"
+    metric: str = ""  # empty: the predicted one
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +147,19 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within_s: float = 60.0
     meaningful: float = 0.0
     subject: str = "subject"
+    control: ControlTemplate | tuple[ControlTemplate, ...] = ()  # one, or several that must all have gone on
+    twin: TwinTemplate | None = None
+
+    @property
+    def controls(self) -> tuple[ControlTemplate, ...]:
+        """What must have gone on, one or several."""
+        return self.control if isinstance(self.control, tuple) else (self.control,)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that its verdict is made from: those are remembered at full rate."""
+        twin = (self.twin.metric,) if self.twin and self.twin.metric else ()
+        return (self.metric, *(one.metric for one in self.controls), *twin)
 
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from stead.model.policy import Actor, Approval, Decision
 Record = dict[str, str | int | float | bool | list[str] | None]
 Risk = Literal["low", "medium", "high", "critical"]
 UndoKind = Literal["exact", "lossy", "none"]
+Law = Literal["aimd", "senpai"]
 Direction = Literal["down", "up"]
 
 
@@ -55,6 +56,33 @@ class Setting(msgspec.Struct, frozen=True):
     state: Record | None
 
 
+class Govern(msgspec.Struct, frozen=True):
+    """How one numeric field of a step is moved while its run is held, within a range that was decided with it.
+
+    Less is tighter: `low` is the tightest value that may be set, `high` the loosest, in the field's unit; the step's `want` is
+    where it starts. A reading of `metric` above `level` is bad. Law `aimd`: bad means that others suffer, so it tightens, and
+    loosens again while they don't; `senpai`: bad means that the limited one suffers, so it loosens, and tightens until then.
+    A reading that is not known only ever loosens. What is used tells where tightening begins.
+    """
+
+    field: str
+    metric: str
+    subject: str
+    level: float
+    low: float
+    high: float
+    law: Law = "aimd"
+    interval_s: float = 5.0
+    tighten: float = 0.15  # the most that one interval takes away, as a share of the value
+    loosen: float = 0.3  # the most that one interval gives back
+    dead_band: float = 0.3  # the share of the level below it in which nothing moves
+    hold_off_s: float = 30.0  # after a bad reading: this long nothing is tried again; it doubles with every further one
+    hold_off_max_s: float = 900.0
+    used_metric: str = ""  # what is used of the field, by the same thing
+    used_subject: str = ""
+    used_times: float = 1.0  # one unit of that metric in units of the field: 100 for cores and percent
+
+
 class Step(msgspec.Struct, frozen=True):
     """One setting of a plan: what is, what will be as the system will round it, and whether it can be put back."""
 
@@ -68,12 +96,28 @@ class Step(msgspec.Struct, frozen=True):
     lease_s: float | None = None  # time to live; None: until somebody changes it
     repeat: bool = True  # may recovery write it again? never for a generation (a restart)
     note: str = ""  # what else the change touches, in words ("applies to the whole session")
+    govern: Govern | None = None  # one field is moved within a range while the run is held
 
     @property
     def diff(self) -> dict[str, tuple[object, object]]:
         """Only what changes: field → (before, want)."""
         before, want = self.before or {}, self.want or {}
         return {key: (before.get(key), want.get(key)) for key in {**before, **want} if before.get(key) != want.get(key)}
+
+
+class Control(msgspec.Struct, frozen=True):
+    """What must have gone on while a change was watched: if it fell by itself, the change gets no credit for what followed."""
+
+    metric: str
+    subject: str
+    at_least_share: float = 0.7  # of its mean before; below it the verdict is inconclusive
+
+
+class Twin(msgspec.Struct, frozen=True):
+    """What was held back from a change and is otherwise alike: its series says what would have been."""
+
+    metric: str
+    subject: str  # "others": every other subject of the metric that is known before and after
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -87,6 +131,8 @@ class Prediction(msgspec.Struct, frozen=True):
     within_s: float = 60.0
     baseline: float | None = None  # the mean over `within_s` before the change
     meaningful: float = 0.0  # a baseline below this can't show anything: inconclusive
+    control: tuple[Control, ...] = ()
+    twin: Twin | None = None
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -142,6 +188,20 @@ class Receipt(msgspec.Struct, frozen=True):
     operations: tuple[str, ...] = ()  # what was really called, in order: "setpriority(process 4711, 10)"
 
 
+class Governed(msgspec.Struct, frozen=True):
+    """Where a governed value is in its range, and why. Durable every few minutes, live in between."""
+
+    step: int
+    field: str
+    value: float  # as it was read back after the last move
+    least: float  # the tightest it has been
+    most: float  # the loosest it has been
+    moves: int
+    reading: float | None  # of the metric that governs it; None: not known
+    reason: str  # why it is where it is, in words
+    at_ms: int
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """Did it hold, and did it help?"""
 
@@ -151,6 +211,10 @@ class Verdict(msgspec.Struct, frozen=True):
     after: float | None = None
     predicted: float | None = None
     at_ms: int = 0
+    effect: float | None = None  # what the change did, in the metric's unit: after - counterfactual; negative: it fell
+    low: float | None = None  # with 95 % confidence the effect is from low …
+    high: float | None = None  # … to high
+    counterfactual: float | None = None  # what would have been without the change
 
 
 RunState = Literal[
@@ -200,6 +264,7 @@ class Run(msgspec.Struct, frozen=True):
     updated_ms: int = 0
     cause: str = ""  # id of the last ledger entry about it
     recoverable: bool = True
+    governed: tuple[Governed, ...] = ()  # the fields that are moved within a range
 
     @property
     def final(self) -> bool:
