@@ -22,6 +22,7 @@ from stead.model.record import Entry, StoredEntry
 
 State = TypeVar("State", bound=msgspec.Struct)
 Note = Callable[[str], None]  # one operation as it was really made, for the receipt
+SignalName = Literal["stop", "continue", "terminate", "kill"]
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -74,6 +75,10 @@ class Host(Protocol):
     def note(self, operation: str) -> None: ...  # something was changed, and not through this door
     def statvfs(self, path: str) -> Any: ...
     def start_ticks(self, pid: int) -> int | None: ...  # None: no such process
+    def signal(self, pid: int, start_ticks: int, name: SignalName) -> None: ...  # ProcessLookupError: that very one is gone
+    def inode(self, path: str) -> int | None: ...  # None: nothing there; a control group's is never given to another soon
+    def make_folder(self, path: str) -> None: ...
+    def remove_folder(self, path: str) -> None: ...  # an empty one; OSError (EBUSY: a control group with processes)
     async def run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed: ...
 
 

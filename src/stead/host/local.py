@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from stead.host.scheduler import LinuxScheduler, PsutilScheduler
 
 if TYPE_CHECKING:
-    from stead.protocols import Completed, KeptFile, Scheduler
+    from stead.protocols import Completed, KeptFile, Scheduler, SignalName
 
 _CHUNK: Final = 1 << 16
 _GONE_STATES: Final = ("Z", "X", "x")
@@ -136,6 +136,27 @@ class LocalHost:
             return None
         fields = stat.rpartition(")")[2].split()
         return None if len(fields) < 20 or fields[0] in _GONE_STATES else int(fields[19])
+
+    def inode(self, path: str) -> int | None:
+        """Read the inode number of a file or directory, following no link at its end. None when nothing is there, or unseen."""
+        try:
+            return os.lstat(self._under_root(path)).st_ino
+        except OSError:
+            return None
+
+    def make_folder(self, path: str) -> None:
+        """Make one directory (a control group is made so), for its owner to write and all to read. Raises OSError."""
+        os.mkdir(self._under_root(path), 0o755)  # noqa: PTH102 (errors as the kernel has them)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove one empty directory; a control group may still show its files. Raises OSError."""
+        os.rmdir(self._under_root(path))  # noqa: PTH106
+
+    def signal(self, pid: int, start_ticks: int, name: SignalName) -> None:
+        """Send a signal to that very process. ProcessLookupError when it is gone, PermissionError when the system refuses."""
+        from stead.host.signals import send
+
+        send(self, pid, start_ticks, name)
 
     async def run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed:
         """Run a command in its own process group, without a shell; past `timeout_s` the whole group is killed (rc None).

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stead.host.redaction import redact
-from stead.protocols import Completed, Host, KeptFile, Note, Scheduler
+from stead.protocols import Completed, Host, KeptFile, Note, Scheduler, SignalName
 
 OPERATIONS_MAX: Final = 64
 TEXT_MAX: Final = 300
@@ -81,6 +81,25 @@ class NotedHost:
     def start_ticks(self, pid: int) -> int | None:
         """See protocols.Host."""
         return self._host.start_ticks(pid)
+
+    def inode(self, path: str) -> int | None:
+        """See protocols.Host."""
+        return self._host.inode(path)
+
+    def make_folder(self, path: str) -> None:
+        """See protocols.Host."""
+        with noted(self.note, f"mkdir {path}"):
+            self._host.make_folder(path)
+
+    def remove_folder(self, path: str) -> None:
+        """See protocols.Host."""
+        with noted(self.note, f"rmdir {path}"):
+            self._host.remove_folder(path)
+
+    def signal(self, pid: int, start_ticks: int, name: SignalName) -> None:
+        """See protocols.Host."""
+        with noted(self.note, f"signal(process {pid}, {name})"):
+            self._host.signal(pid, start_ticks, name)
 
     def write(self, path: str, data: bytes) -> None:
         """See protocols.Host. Noted with the value of a knob, else with size and hash."""
