@@ -134,6 +134,10 @@ def _playbook(playbook: PlaybookDefinition) -> Iterator[Wrong]:
             yield (key,), f"{key} of {name} is {value:g}", "give a number of seconds above 0", "catalog.interval"
     if playbook.verify.window_s <= 0 or playbook.verify.good_readings < 0:
         yield ("verify",), f"verify of {name} has no window", "give window_s above 0", "catalog.interval"
+    for control in playbook.predict.controls if playbook.predict else ():
+        if not 0 < control.at_least_share <= 1:
+            what = f"control of {name} has an at_least_share of {control.at_least_share:g}"
+            yield ("predict", "control"), what, "give a share above 0, at most 1", "catalog.control"
     if not (playbook.settings or playbook.read_only or playbook.unsupported):
         yield (), f"{name} has no settings, so it does nothing", "add settings, read_only or unsupported", "catalog.empty"
     if playbook.lowers and any(setting.actuator != "autonomy" for setting in playbook.settings):
@@ -145,7 +149,8 @@ def _playbook_names(playbook: PlaybookDefinition, metrics: set[str], playbooks: 
     named: list[tuple[tuple[str | int, ...], str]] = [(("answers", i), metric) for i, metric in enumerate(playbook.answers)]
     named += [(("when", metric), metric) for metric in playbook.when]
     if playbook.predict is not None:
-        named.append((("predict", "metric"), playbook.predict.metric))
+        places = ("metric", *("control" for _ in playbook.predict.controls), "twin")
+        named += [(("predict", place), metric) for place, metric in zip(places, playbook.predict.metrics, strict=False)]
     for place, metric in named:
         if metric not in metrics:
             what = f"{place[0]}: {name} names an unknown metric {metric}"

@@ -18,7 +18,7 @@ from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import plan_hash
 from stead.flow.write import READ_TIMEOUT_S, to_record
 from stead.model.catalog import StateChange
-from stead.model.change import Absent, Prediction, Proposal, Step
+from stead.model.change import Absent, Control, Prediction, Proposal, Step, Twin
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.policy import Policy
@@ -104,13 +104,27 @@ def _prediction(wish: Wish, latest: Latest, mean: Mean | None) -> Prediction | N
     said = wish.playbook.predict
     if said is None:
         return None
-    subject = said.subject
-    if subject == "subject":
-        subject = wish.finding.subject if wish.finding else "host"
+    subject = _bound(said.subject, wish)
     baseline = mean(said.metric, subject, said.within_s) if mean else latest(said.metric, subject)
     return Prediction(
-        said.metric, subject, said.direction, said.at_least, said.relative, said.within_s, baseline, said.meaningful
+        said.metric,
+        subject,
+        said.direction,
+        said.at_least,
+        said.relative,
+        said.within_s,
+        baseline,
+        said.meaningful,
+        tuple(Control(one.metric, _bound(one.subject, wish), one.at_least_share) for one in said.controls),
+        Twin(said.twin.metric or said.metric, said.twin.subject) if said.twin else None,
     )
+
+
+def _bound(subject: str, wish: Wish) -> str:
+    """A subject of the catalogue's as it is called here."""
+    if subject != "subject":
+        return subject
+    return wish.finding.subject if wish.finding else "host"
 
 
 async def _step(

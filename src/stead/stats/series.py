@@ -39,7 +39,7 @@ class Series:
         self._snapshot_ms = max(int(snapshot_s * 1000), 1)
         self._capacity = capacity
         self._tracks: dict[tuple[str, str], Track] = {}
-        self._predicted = {one.predict.metric for one in catalog.playbooks.values() if one.predict}
+        self._predicted = {name for one in catalog.playbooks.values() if one.predict for name in one.predict.metrics}
         self._labels: dict[str, tuple[str, dict[str, str]]] = {}  # subject → what its fact said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
         self._closing: list[MetricsSnapshot] = []  # of subjects that vanished in this window
