@@ -202,3 +202,22 @@ def test_the_example_has_every_key_and_the_defaults():
 
 
 SECTIONS = ("agent", "hub", "store", "safety", "log")
+
+
+def test_an_intent_is_written_as_patterns_or_as_maps(load):
+    text = "protect: ['service:web', {name: db, match: [postgres*], objective: {pressure: io, below: 2}}]\nbest_effort: [make]\n"
+    intent = load(text)[0].intent
+    assert [(one.title, one.match) for one in intent.protect] == [("service:web", ("service:web",)), ("db", ("postgres*",))]
+    assert intent.protect[1].objective.below == 2
+    assert intent.best_effort == ("make",)
+
+
+def test_an_intent_that_would_slow_ssh_is_refused_with_file_and_line(load, tmp_path):
+    text = "protect:\n  - name: web\n    match:\n      - web\n      - servce:db\nbest_effort:\n  - make\n  - ssh*\n"
+    with pytest.raises(SteadError, match="servce:db"):
+        load(text)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    found = check_config([str(file)])
+    assert [(one.where, one.exit_code) for one in found] == [(f"{file}, line 5", 2), (f"{file}, line 8", 2)]
+    assert "ssh* covers" in found[1].what and "never slowed" in found[1].what

@@ -18,6 +18,7 @@ from stead import documents
 from stead.documents import Document, Place
 from stead.model.config import Config, Paths, SafetyConfig
 from stead.model.errors import EXIT_OK, Problem, SteadError
+from stead.model.intent import mistakes
 
 ETC: Final = "/etc/stead"
 _SOCKET_BYTES: Final = 107  # sun_path holds 108 with its end
@@ -188,6 +189,8 @@ def _impossible(config: Config) -> Iterator[tuple[Place, str, str]]:
         if uid < 0:
             yield ("agent", "admins", index), f"agent.admins[{index}] is {uid}", "give a uid, which is 0 or more"
     yield from _impossible_workloads(config)
+    for name, index, inner, what, fix in mistakes(config.intent):
+        yield (name, index) if inner is None else (name, index, "match", inner), what, fix
 
 
 def _impossible_workloads(config: Config) -> Iterator[tuple[Place, str, str]]:

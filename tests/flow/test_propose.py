@@ -273,3 +273,44 @@ def test_worst_first_and_one_remedy_for_one_thing():
     twin = finding(id="c", opened_ms=3)
     wishes = propose([mild, bad, twin], book, context(), NOW)
     assert [wish.finding.id for wish in wishes if wish.finding] == ["b", "a"]
+
+
+def test_a_cgroup_is_a_target_by_its_path_and_its_inode():
+    found = target_of("cgroup:/a.slice/web@1.service@6012", context())
+    assert found == Target("cgroup", "/a.slice/web@1.service", {"id": "6012", "boot_id": "boot"})
+    assert target_of("cgroup:/a.slice/web@1.service", context()) == "the identity of cgroup:/a.slice/web@1.service is not known"
+    assert isinstance(target_of("cgroup:/a@7", context(boot_id="")), str)
+
+
+def test_a_playbook_for_other_kinds_of_subject_gives_way():
+    groups, processes = playbook("groups", kinds=("cgroup",)), playbook("processes", kinds=("process",))
+    found = consider([finding()], catalog(groups, processes), context(), NOW)
+    assert [wish.playbook.playbook_id for wish in found.wishes] == ["processes"]
+    assert [(one.playbook, one.reason) for one in found.skipped] == [("groups", "it is for cgroup, and this is a process")]
+
+
+def test_settings_for_other_kinds_of_subject_are_left_out():
+    both = playbook(
+        "both",
+        settings=(
+            SettingTemplate("limit", {"cpu_idle": True}, kinds=("cgroup",)),
+            SettingTemplate("priority", {"nice": 19}, kinds=("process",)),
+        ),
+    )
+    (wish,) = propose([finding()], catalog(both), context(), NOW)
+    assert [setting.template.actuator for setting in wish.settings] == ["priority"]
+    mount = consider([finding(subject="mount:/")], catalog(both), context(identities={"mount:/": {}}), NOW)
+    assert [one.reason for one in mount.skipped] == ["none of its settings is for a mount"]
+
+
+@pytest.mark.parametrize(("profile", "nice"), [("conservative", 5), ("balanced", 19), ("aggressive", 19)])
+def test_a_profile_sets_what_it_sets_otherwise(profile, nice):
+    setting = SettingTemplate("priority", {"nice": 19, "policy": "idle"}, by_profile={"conservative": {"nice": 5}})
+    (wish,) = propose([finding()], catalog(playbook("calm", settings=(setting,))), context(profile=profile), NOW)
+    assert wish.settings[0].template.state == {"nice": nice, "policy": "idle"}
+
+
+def test_what_the_host_lacks_leaves_the_way_to_the_next():
+    lacking = run("first", "unsupported", reason="unsupported: no cpu.idle in this kernel")
+    found = consider([finding()], catalog(playbook("first"), playbook("second")), context(recent=(lacking,)), NOW)
+    assert [wish.playbook.playbook_id for wish in found.wishes] == ["second"]

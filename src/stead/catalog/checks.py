@@ -8,9 +8,10 @@ from typing import Final
 
 from stead.catalog.files import Item, Laid
 from stead.documents import did_you_mean, problem
-from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange
+from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange, StateValue
 from stead.model.errors import Problem
 from stead.model.observe import UNITS
+from stead.model.policy import PROFILE_CEILINGS
 
 # The states of stead's own actuators. The catalogue lies below them; a test holds the two together.
 BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
@@ -176,12 +177,23 @@ def _setting(
         yield (*place, "target"), what, "write subject, or e.g. workload:web", "catalog.target"
     if setting.lease_s is not None and not 0 < setting.lease_s < inf:
         yield (*place, "lease_s"), f"settings: lease_s is {setting.lease_s:g}", "give seconds above 0", "catalog.interval"
-    for field, value in setting.state.items():
+    for profile in setting.by_profile.keys() - PROFILE_CEILINGS.keys():
+        what = f"settings: by_profile names an unknown profile {profile}"
+        yield (*place, "by_profile", profile), what, did_you_mean(profile, PROFILE_CEILINGS), "catalog.profile"
+    yield from _fields(setting.state, (*place, "state"), setting.actuator, known, metrics)
+    for profile, state in setting.by_profile.items():
+        yield from _fields(state, (*place, "by_profile", profile), setting.actuator, known, metrics)
+
+
+def _fields(
+    state: Mapping[str, StateValue], place: tuple[str | int, ...], actuator: str, known: Collection[str], metrics: set[str]
+) -> Iterator[Wrong]:
+    for field, value in state.items():
         if field not in known:
-            what = f"settings: the state of {setting.actuator} has no {field}"
-            yield (*place, "state", field), what, did_you_mean(field, known), "catalog.field"
+            what = f"settings: the state of {actuator} has no {field}"
+            yield (*place, field), what, did_you_mean(field, known), "catalog.field"
         if isinstance(value, StateChange):
-            yield from _change(value, field, (*place, "state", field), metrics)
+            yield from _change(value, field, (*place, field), metrics)
 
 
 def _change(change: StateChange, field: str, place: tuple[str | int, ...], metrics: set[str]) -> Iterator[Wrong]:

@@ -184,6 +184,7 @@ class Road:
             recent=(*self.recent, *self.runs.values()),
             identities=identities(self.plugged.drivers),
             mode=self.autonomy().mode,
+            profile=self.config.safety.profile,
             policy_version=self.policy.version,
         )
         return sorted(

@@ -17,7 +17,7 @@ from stead.model.catalog import Catalog, PlaybookDefinition, SettingTemplate
 from stead.model.change import Hold, Run, Target
 from stead.model.find import Finding
 from stead.model.observe import Now
-from stead.model.policy import Actor, Mode
+from stead.model.policy import Actor, Mode, Profile
 
 POLICY: Final = Actor("policy", "policy")
 RECENT_RUNS: Final = 200
@@ -73,6 +73,7 @@ class ProposeContext(msgspec.Struct, frozen=True):
     recent: tuple[Run, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = {}
     mode: Mode | None = None
+    profile: Profile = "balanced"
     policy_version: str | None = None
     requester: Actor = POLICY
 
@@ -121,9 +122,18 @@ def relevant(recent: Iterable[Run], opened: Iterable[Finding], catalog: Catalog,
 
 
 def bind(playbook: PlaybookDefinition, finding: Finding | None, context: ProposeContext) -> tuple[BoundSetting, ...] | str:
-    """Give each setting its target with identity, or say why that can't be done."""
+    """Give each setting that is for this kind of subject its target with identity, or say why that can't be done.
+
+    What the profile in force sets otherwise is laid over the setting's state.
+    """
+    kind = finding.subject.partition(":")[0] if finding else ""
+    meant = [one for one in playbook.settings if not (one.kinds and finding) or kind in one.kinds]
+    if playbook.settings and not meant:
+        return f"none of its settings is for a {kind}"
     bound: list[BoundSetting] = []
-    for template in playbook.settings:
+    for given in meant:
+        otherwise = given.by_profile.get(context.profile, {})
+        template = msgspec.structs.replace(given, state={**given.state, **otherwise}) if otherwise else given
         subject = template.target
         if subject == "subject":
             if finding is None:
@@ -218,7 +228,9 @@ def _did_not_help(run: Run) -> bool:
 
 
 def _in_charge(playbook: PlaybookDefinition, history: Sequence[Run]) -> bool:
-    return any(run.proposal.playbook == playbook.playbook_id and not _did_not_help(run) for run in history)
+    return any(
+        run.proposal.playbook == playbook.playbook_id and run.state != "unsupported" and not _did_not_help(run) for run in history
+    )
 
 
 def _unconfirmed(finding: Finding, catalog: Catalog, context: ProposeContext) -> str:

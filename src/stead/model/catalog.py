@@ -82,6 +82,9 @@ class StateChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least_times: float | None = None  # no less than this many times the present value
 
 
+StateValue = str | int | float | bool | list[str] | StateChange | None
+
+
 class GovernTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one numeric field of a setting is moved while it is held: see `model.change.Govern`. None: the law's own.
 
@@ -109,11 +112,16 @@ class GovernTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One setting of a playbook. `target` is "subject" (the finding's) or a fixed "kind:name"."""
+    """One setting of a playbook. `target` is "subject" (the finding's) or a fixed "kind:name".
+
+    A field that a profile sets to null is left alone under it.
+    """
 
     actuator: str
-    state: dict[str, str | int | float | bool | list[str] | StateChange | None]
+    state: dict[str, StateValue]
     target: str = "subject"
+    kinds: tuple[str, ...] = ()  # kinds of subject that this setting is for; empty: every kind
+    by_profile: dict[str, dict[str, StateValue]] = {}  # what a profile sets otherwise, field by field
     lease_s: float | None = None
     govern: GovernTemplate | None = None  # one field of the state is moved within a range while it is held
 
@@ -182,6 +190,7 @@ class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     kinds: tuple[str, ...] = ()  # kinds of subject that it applies to (process, cgroup, …); empty: every kind
     when: dict[str, float] = {}  # further metric ids of the same subject → level they must exceed
     settings: tuple[SettingTemplate, ...] = ()
+    keep_while: dict[str, float] = {}  # metric ids of the same subject: all above their levels, its lease is renewed
     predict: Predict | None = None
     verify: Verify = Verify()
     cooldown_s: float = 600.0

@@ -1,16 +1,35 @@
 """Intent in the owner's words: what is to be protected, with which objective, and what may be slowed for its sake.
 
-What matches neither is left alone. A pattern is a shell glob with its kind before it: `service:nginx*`,
-`cgroup:/batch.slice/*`, `process:stress-ng*`; a bare word is a process pattern.
+What matches neither is left alone, and what matches both is protected. A pattern is a shell glob with its kind before it:
+`service:nginx*`, `cgroup:/batch.slice/*`, `process:stress-ng*`; a bare word is a process. A glob with a space or a slash in it
+is held against a process's whole command line, any other against its name and the name of its program.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Final, Literal
 
 import msgspec
 
+from stead.model.protection import BUILT_IN, singled_out
+
 Resource = Literal["cpu", "memory", "io"]
+Kind = Literal["service", "cgroup", "process"]
+KINDS: Final[tuple[Kind, ...]] = ("service", "cgroup", "process")
+# groups in which something runs that is never slowed; who slows one of their ancestors slows them too
+_GUARDED: Final = {
+    "/init.scope": "the init system",
+    "/system.slice/ssh.service": "the way in by ssh",
+    "/system.slice/sshd.service": "the way in by ssh",
+    "/system.slice/systemd-journald.service": "part of systemd",
+    "/system.slice/systemd-logind.service": "part of systemd",
+    "/system.slice/stead.service": "stead itself",
+    "/system.slice/stead-agent.service": "stead itself",
+    "/system.slice/stead-hub.service": "stead itself",
+}
+_SERVICES: Final = tuple(path.rpartition("/")[2] for path in _GUARDED if path.endswith(".service"))
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,9 +50,142 @@ class Protect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""  # empty: its first pattern
     objective: Objective | None = None
 
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name or (self.match[0] if self.match else "")
+
+    @property
+    def subject(self) -> str:
+        """Its name as a sample's subject."""
+        return f"protect:{self.title}"
+
 
 class Intent(msgspec.Struct, frozen=True):
     """All of it. Where `protect` is empty, nothing is measured and nothing is slowed."""
 
     protect: tuple[Protect, ...] = ()
     best_effort: tuple[str, ...] = ()
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """One pattern, taken apart."""
+
+    kind: Kind
+    glob: str
+
+    def __str__(self) -> str:
+        """As people write it, with its kind."""
+        return f"{self.kind}:{self.glob}"
+
+    @property
+    def by_command(self) -> bool:
+        """Is it held against whole command lines?"""
+        return self.kind == "process" and any(letter in self.glob for letter in " /")
+
+    def fits_process(self, name: str, command: str) -> bool:
+        """Does a process of this name (the kernel keeps 15 characters) and command line match?"""
+        if self.kind != "process":
+            return False
+        if self.by_command:
+            return fnmatchcase(command, self.glob)
+        program = command.partition(" ")[0].rpartition("/")[2]
+        return fnmatchcase(name, self.glob) or fnmatchcase(program, self.glob)
+
+    def fits_group(self, path: str) -> bool:
+        """Does a control group match: by its path, or a service by the name of its unit, with or without `.service`?"""
+        if self.kind == "cgroup":
+            return fnmatchcase(path, self.glob.rstrip("/") or "/")
+        unit = path.rpartition("/")[2]
+        if self.kind != "service" or not unit.endswith(".service"):
+            return False
+        return fnmatchcase(unit, self.glob) or fnmatchcase(unit.removesuffix(".service"), self.glob)
+
+
+def pattern_of(text: str) -> Pattern:
+    """Take a pattern apart. A kind that is not known is left to `mistake`, and reads as part of a process's name."""
+    kind, colon, glob = text.partition(":")
+    for known in KINDS:
+        if colon and kind == known:
+            return Pattern(known, glob)
+    return Pattern("process", text)
+
+
+def mistakes(intent: Intent) -> Iterator[tuple[str, int, int | None, str, str]]:
+    """What can't be meant: (list, index, index in its `match`, what, what to do)."""
+    names: set[str] = set()
+    slowed = set(intent.best_effort)
+    for index, one in enumerate(intent.protect):
+        if one.title in names:
+            yield "protect", index, None, f"two things to protect are named {one.title}", "give each a name of its own"
+        names.add(one.title)
+        if not one.match:
+            yield "protect", index, None, "nothing is named that it is found by", "give match: [patterns]"
+        for place, text in enumerate(one.match):
+            found = mistake(text)
+            if not found and text in slowed:
+                found = f"{text} is to be protected and slowed at once", "remove it from one of the two lists"
+            if found:
+                yield "protect", index, place, *found
+        if one.objective is not None:
+            wrong = _objective(one.objective)
+            if wrong:
+                yield "protect", index, None, f"the objective of {one.title}: {wrong[0]}", wrong[1]
+    for index, text in enumerate(intent.best_effort):
+        found = mistake(text) or never_slowed(text)
+        if found:
+            yield "best_effort", index, None, *found
+
+
+def mistake(text: str) -> tuple[str, str] | None:
+    """Why a text is no pattern, and what to do about it."""
+    pattern = pattern_of(text)
+    kind, colon, _ = text.partition(":")
+    if colon and kind.isidentifier() and kind not in KINDS:
+        return f"{text} has the kind {kind}, which is none", f"write {', '.join(f'{one}:' for one in KINDS)} or a process's name"
+    if not pattern.glob.strip("*?"):
+        return f"{text!r} names everything", "name what you mean"
+    if pattern.kind == "cgroup" and not pattern.glob.startswith("/"):
+        return f"{text} is no path of a control group", f"begin it with a slash: cgroup:/{pattern.glob}"
+    return None
+
+
+def never_slowed(text: str) -> tuple[str, str] | None:
+    """Why nothing that fits this pattern may be slowed: PID 1, sshd, the kernel or stead would be among it."""
+    pattern = pattern_of(text)
+    fix = "name more exactly what may be slowed"
+    if pattern.kind == "cgroup":
+        for path, what in _GUARDED.items():
+            if any(pattern.fits_group(above) for above in _with_ancestors(path)):
+                return f"{text} covers {path}: {what} is never slowed", fix
+        return None
+    if pattern.by_command:
+        return None
+    if pattern.kind == "service":
+        for unit in _SERVICES:
+            if pattern.fits_group(f"/{unit}"):
+                return f"{text} covers {unit}: {_GUARDED[f'/system.slice/{unit}']} is never slowed", fix
+    found = singled_out(pattern.glob.lower().removesuffix(".service"))
+    return (f"{text} covers {found}: {BUILT_IN[found]} is never slowed", fix) if found else None
+
+
+def guarded(name: str) -> str:
+    """What a process of this name is, if it is one that is never slowed; empty when it may be."""
+    return next((what for pattern, what in BUILT_IN.items() if fnmatchcase(name.lower(), pattern)), "")
+
+
+def _objective(one: Objective) -> tuple[str, str] | None:
+    if bool(one.metric) == (one.pressure is not None):
+        return "it needs a metric or a pressure, and one of them only", "keep one of the two"
+    if not 0 < one.below < float("inf"):
+        return f"below is {one.below:g}", "give a number above 0"
+    if not 0 < one.window_s <= 600:
+        return f"window_s is {one.window_s:g}", "give seconds above 0, and at most 600"
+    return None
+
+
+def _with_ancestors(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+    yield "/"

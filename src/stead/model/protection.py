@@ -89,6 +89,11 @@ def _process(target: Target, labels: Mapping[str, str], own: Mapping[str, str]) 
     return None
 
 
+def singled_out(glob: str) -> str | None:
+    """The built-in pattern that a glob of names could fit as well; None when it fits none."""
+    return next((pattern for pattern in BUILT_IN if _touch(glob, pattern)), None)
+
+
 def would_allow(rule: Rule, patterns: Sequence[str]) -> str | None:
     """The protected thing that an allow rule singles out by its target patterns; None when it does not.
 
