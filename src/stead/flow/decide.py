@@ -103,7 +103,7 @@ def _autonomy(proposal: Proposal, policy: Policy, context: DecideContext, now: N
 
 
 def _shield(step: Step, proposal: Proposal, policy: Policy, context: DecideContext) -> Ruling | None:
-    why = protected(step.target, proposal.labels, policy, context.own)
+    why = protected(step.target, {**proposal.labels, **step.labels}, policy, context.own)
     return Ruling("deny", f"protected:{step.target}", why) if why else None
 
 
@@ -149,7 +149,11 @@ def _tier(proposal: Proposal, policy: Policy, context: DecideContext, now: Now) 
             Ruling("allow", f"tier:{tier} <= ceiling:{ceiling}", f"tier {tier} acts alone under the ceiling of {ceiling}")
         )
     lossy = next((step for step in proposal.steps if step.undo != "exact"), None)
-    if tier <= 1 and lossy is not None:
+    ends = next((step for step in proposal.steps if step.want is None and step.target.kind == "process"), None)
+    if ends is not None:
+        reason = f"ending a process is always asked: {ends.note or ends.target}"
+        rulings.append(Ruling("ask", "ends:process", reason, needed))
+    elif tier <= 1 and lossy is not None:
         because = f": {lossy.undo_reason}" if lossy.undo_reason else ""
         rulings.append(Ruling("ask", f"undo:{lossy.undo}", f"what can't be put back exactly never acts at tier 1{because}", 1))
     return rulings
@@ -273,7 +277,7 @@ class _Asking(msgspec.Struct, frozen=True):
 
     def _step(self, when: Match, step: Step) -> bool:
         names = [str(step.target), step.target.name]
-        process = self.proposal.labels.get("process", "")
+        process = step.labels.get("process") or self.proposal.labels.get("process", "")
         if process and step.target.kind == "process":
             names += [process, f"process:{process}"]
         return (

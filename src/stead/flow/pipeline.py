@@ -185,6 +185,7 @@ class Road:
             identities=identities(self.plugged.drivers),
             mode=self.autonomy().mode,
             profile=self.config.safety.profile,
+            ceiling=0 if self.autonomy().locked else self.autonomy().ceiling("host", self.default_ceiling),
             policy_version=self.policy.version,
         )
         return sorted(

@@ -18,7 +18,7 @@ from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import plan_hash
 from stead.flow.write import READ_TIMEOUT_S, to_record
 from stead.model.catalog import StateChange
-from stead.model.change import Absent, Control, Prediction, Proposal, Step, Twin
+from stead.model.change import ABSENT, Absent, Control, Prediction, Proposal, Step, Twin
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.policy import Policy
@@ -145,7 +145,7 @@ async def _step(
     values = to_record(seen) or {}
     wanted = {name: _resolved(name, value, values.get(name), subject, latest) for name, value in template.state.items()}
     try:
-        want = msgspec.convert(wanted, actuator.state, strict=False)
+        want = ABSENT if template.absent else msgspec.convert(wanted, actuator.state, strict=False)
         if actuator.met(seen, want):
             return None
         step = actuator.plan(target, seen, want)

@@ -74,6 +74,7 @@ class ProposeContext(msgspec.Struct, frozen=True):
     identities: Mapping[str, Mapping[str, str]] = {}
     mode: Mode | None = None
     profile: Profile = "balanced"
+    ceiling: int = 4  # the highest tier that acts alone here; 0 where everything is asked
     policy_version: str | None = None
     requester: Actor = POLICY
 
@@ -149,8 +150,8 @@ def bind(playbook: PlaybookDefinition, finding: Finding | None, context: Propose
 def target_of(subject: str, context: ProposeContext) -> Target | str:
     """The target that a subject names, or why there is none.
 
-    "process:4711@567890", "cgroup:/a.slice/b.service@6012" (a path may hold @: the last one counts), "workload:web",
-    "autonomy:host".
+    "process:4711@567890", "cgroup:/a.slice/b.service@6012" or, of version 1, "…@memory.6012" (a path may hold @: the last one
+    counts), "workload:web", "autonomy:host".
     """
     kind, _, name = subject.partition(":")
     if kind == "process":
@@ -160,9 +161,11 @@ def target_of(subject: str, context: ProposeContext) -> Target | str:
         return Target("process", pid, {"start_ticks": start_ticks, "boot_id": context.boot_id})
     if kind == "cgroup":
         path, _, inode = name.rpartition("@")
-        if not (path and inode.isdigit() and context.boot_id):
+        if not (path and inode.rpartition(".")[2].isdigit() and context.boot_id):
             return f"the identity of {subject} is not known"
         return Target("cgroup", path, {"id": inode, "boot_id": context.boot_id})
+    if kind in ("kernel", "sysctl", "unit") and name:  # what is set there lasts until the next boot
+        return Target(kind, name, {"boot_id": context.boot_id}) if context.boot_id else f"the identity of {subject} is not known"
     if kind == "autonomy" or not name:
         return Target(kind, name or kind)
     identity = context.identities.get(subject)
@@ -194,6 +197,10 @@ def _for_finding(finding: Finding, catalog: Catalog, context: ProposeContext, no
 def _wish(playbook: PlaybookDefinition, finding: Finding, catalog: Catalog, context: ProposeContext, now: Now) -> Wish | str:
     if playbook.band == "critical" and finding.band != "critical":
         return "it answers only critical findings"
+    if playbook.unasked and playbook.tier > context.ceiling:
+        return (
+            f"it would wait for a person here (tier {playbook.tier} under a ceiling of {context.ceiling}), and another need not"
+        )
     kind = finding.subject.partition(":")[0]
     if playbook.kinds and kind not in playbook.kinds:
         return f"it is for {' and '.join(playbook.kinds)}, and this is a {kind}"
@@ -228,9 +235,9 @@ def _did_not_help(run: Run) -> bool:
 
 
 def _in_charge(playbook: PlaybookDefinition, history: Sequence[Run]) -> bool:
-    return any(
-        run.proposal.playbook == playbook.playbook_id and run.state != "unsupported" and not _did_not_help(run) for run in history
-    )
+    """Was it begun for this finding? What the host can't do, and what could not be done, leaves the way to the next."""
+    mine = (run for run in history if run.proposal.playbook == playbook.playbook_id)
+    return any(run.state not in ("unsupported", "failed") and not _did_not_help(run) for run in mine)
 
 
 def _unconfirmed(finding: Finding, catalog: Catalog, context: ProposeContext) -> str:

@@ -118,12 +118,13 @@ class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     actuator: str
-    state: dict[str, StateValue]
+    state: dict[str, StateValue] = {}
     target: str = "subject"
     kinds: tuple[str, ...] = ()  # kinds of subject that this setting is for; empty: every kind
     by_profile: dict[str, dict[str, StateValue]] = {}  # what a profile sets otherwise, field by field
     lease_s: float | None = None
     govern: GovernTemplate | None = None  # one field of the state is moved within a range while it is held
+    absent: bool = False  # instead of a state: it should be gone (a process that is ended)
 
 
 class ControlTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,6 +199,7 @@ class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     confidence: float = 0.5  # the prior, until its own record is known
     chain: tuple[str, ...] = ()
     lowers: bool = False  # lowers stead's own autonomy
+    unasked: bool = False  # only where it may act alone: it never makes the next of its chain wait for a person
     read_only: bool = False
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()

@@ -96,6 +96,7 @@ class Step(msgspec.Struct, frozen=True):
     lease_s: float | None = None  # time to live; None: until somebody changes it
     repeat: bool = True  # may recovery write it again? never for a generation (a restart)
     note: str = ""  # what else the change touches, in words ("applies to the whole session")
+    labels: dict[str, str] = {}  # what the target is called, where the finding does not say: {"process": "leaker", …}
     govern: Govern | None = None  # one field is moved within a range while the run is held
 
     @property
@@ -135,6 +136,14 @@ class Prediction(msgspec.Struct, frozen=True):
     twin: Twin | None = None
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """What keeps a change wanted when its finding has cleared because of it: this metric is above this level."""
+
+    metric: str
+    subject: str
+    above: float
+
+
 class Proposal(msgspec.Struct, frozen=True):
     """A remedy for a finding (or a person's wish), planned against the host as it is."""
 
@@ -159,6 +168,7 @@ class Proposal(msgspec.Struct, frozen=True):
     catalog_version: str = ""
     impossible: str = ""  # why it can't be planned: `unsupported: <what is missing>`; then it has no steps
     good_readings: int = 1  # how many in a row its verification needs
+    keep_while: tuple[Reason, ...] = ()  # all of them so: its lease is renewed though the finding has cleared
 
 
 class Attempt(msgspec.Struct, frozen=True):
