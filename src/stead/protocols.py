@@ -78,6 +78,8 @@ class Host(Protocol):
     def signal(self, pid: int, start_ticks: int, name: SignalName) -> None: ...  # ProcessLookupError: that very one is gone
     def inode(self, path: str) -> int | None: ...  # None: nothing there; a control group's is never given to another soon
     def make_folder(self, path: str) -> None: ...
+    def place(self, path: str, data: bytes) -> None: ...  # make or replace a small file, in one go
+    def remove(self, path: str) -> None: ...  # a file; none there is no error
     def remove_folder(self, path: str) -> None: ...  # an empty one; OSError (EBUSY: a control group with processes)
     async def run(self, argv: Sequence[str], timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed: ...
 
@@ -127,6 +129,9 @@ class Actuator(Protocol[State]):
     `read` returns ABSENT when the target is not there in this identity. `plan` says what will be, as the system will round
     it, and whether the undo is exact. `met` tolerates that rounding. `write` makes it so, or raises SteadError or OSError.
     What `write` changes through its host is noted for the receipt; what it changes otherwise it tells by `host.note`.
+
+    One whose writes pass through values that are neither old nor new may have `between(seen, before, want) -> bool`, of
+    records: is this what an interrupted write of its own leaves? Without it each field must be as before or as wanted.
     """
 
     name: str

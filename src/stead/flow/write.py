@@ -133,6 +133,11 @@ class Writer:
         except Exception:
             return False
 
+    def _between(self, step: Step, seen: State | Absent, before: Record | None, want: Record | None) -> bool:
+        """Is it what an interrupted write leaves, as the actuator itself judges where it can?"""
+        own = getattr(self.actuators.get(step.actuator), "between", between)
+        return bool(own(to_record(seen), before, want))
+
     def may_write(self, run: Run) -> bool:
         """Pause stops every forward write, but for those that change stead's own autonomy: lowering it, or a person's resume."""
         proposal = run.proposal
@@ -176,7 +181,7 @@ class Writer:
         step = run.proposal.steps[index]
         done = runs.outcome(run, index, "forward")
         partly = done is None or done.outcome != "done" or runs.outcome(run, index, "undo") is not None
-        return self.met(step, seen, step.want) or (partly and between(to_record(seen), step.before, step.want))
+        return self.met(step, seen, step.want) or (partly and self._between(step, seen, step.before, step.want))
 
     async def _set(
         self, run: Run, index: int, way: Way, seen: State | Absent, want: Record | None, pending: Entries
@@ -274,6 +279,6 @@ class Writer:
             return settle("done", seen)
         if isinstance(seen, Absent):
             return settle("moot", seen, "the target is gone")
-        if self.met(step, seen, attempt.before) or between(to_record(seen), attempt.before, attempt.want):
+        if self.met(step, seen, attempt.before) or self._between(step, seen, attempt.before, attempt.want):
             return settle("failed", seen, runs.INTERRUPTED)
         return settle("conflict", seen, "not as stead left it")

@@ -5,6 +5,7 @@ Imports stay light, because they are resident on every host: psutil, ctypes and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -151,6 +152,21 @@ class LocalHost:
     def remove_folder(self, path: str) -> None:
         """Remove one empty directory; a control group may still show its files. Raises OSError."""
         os.rmdir(self._under_root(path))  # noqa: PTH106
+
+    def place(self, path: str, data: bytes) -> None:
+        """Make a small file, or replace it, in one go: readable by all, never seen half-written. Raises OSError."""
+        whole = self._under_root(path)
+        fd = os.open(f"{whole}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.replace(f"{whole}.new", whole)  # noqa: PTH105
+
+    def remove(self, path: str) -> None:
+        """Remove one file; none there is no error. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._under_root(path))  # noqa: PTH108
 
     def signal(self, pid: int, start_ticks: int, name: SignalName) -> None:
         """Send a signal to that very process. ProcessLookupError when it is gone, PermissionError when the system refuses."""

@@ -96,6 +96,16 @@ class NotedHost:
         with noted(self.note, f"rmdir {path}"):
             self._host.remove_folder(path)
 
+    def place(self, path: str, data: bytes) -> None:
+        """See protocols.Host. Noted with size and hash."""
+        with noted(self.note, write_words(path, data)):
+            self._host.place(path, data)
+
+    def remove(self, path: str) -> None:
+        """See protocols.Host."""
+        with noted(self.note, f"remove {path}"):
+            self._host.remove(path)
+
     def signal(self, pid: int, start_ticks: int, name: SignalName) -> None:
         """See protocols.Host."""
         with noted(self.note, f"signal(process {pid}, {name})"):
