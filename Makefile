@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 PYTEST := $(BIN)/python -m pytest
 NODE := tests/independent/node
+GUEST := $(PYTEST) -n 2 --dist loadfile -m guest tests/guest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up test test-long coverage bench check format docs lock clean
+.PHONY: help up test test-long test-guest coverage bench check format docs lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +28,11 @@ test: check $(NODE)/node_modules/.package-lock.json ## every check, and the test
 	@$(PYTEST) -m "alone and not long"; alone=$$?; $(PYTEST) -n 3 -m "not long and not alone" && exit $$alone
 
 test-long: $(VENV)/.dev $(NODE)/node_modules/.package-lock.json ## the tests that take minutes
-	@$(PYTEST) -m "alone and long"; alone=$$?; $(PYTEST) -n 4 -m "long and not alone" && exit $$alone
+	@$(PYTEST) -m "alone and long"; alone=$$?; $(PYTEST) -n 4 -m "long and not alone and not guest"; long=$$?; \
+		$(GUEST) && exit $$((alone | long))
+
+test-guest: $(VENV)/.dev ## the tests in an emulated guest with systemd and cgroup v2 (root; the first time builds it)
+	@$(GUEST)
 
 coverage: $(VENV)/.dev ## the fast tests again, with a report of the lines and branches they miss
 	@$(PYTEST) -n 2 -m "not long" --cov --cov-report=term:skip-covered
