@@ -1,0 +1,27 @@
+"""The laws by name, and what each takes where the catalogue says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from stead.control import aimd, senpai
+from stead.control.probing import State, at, begin
+from stead.model.change import Law
+
+__all__ = ["LAWS", "ControlLaw", "State", "at", "begin"]
+
+Step = Callable[[State, float | None, float, float | None], tuple[State, float]]  # state, reading, now_ms, used → state, value
+
+
+class ControlLaw(NamedTuple):
+    """One law: its step, and its own values for `model.change.Govern`."""
+
+    step: Step
+    own: Mapping[str, float]
+
+
+LAWS: Final[Mapping[Law, ControlLaw]] = {
+    "aimd": ControlLaw(aimd.step, {"interval_s": 5.0, "tighten": 0.15, "loosen": 0.3}),
+    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.02, "loosen": 0.5}),
+}

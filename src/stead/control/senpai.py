@@ -1,0 +1,33 @@
+"""`senpai`: find what one does not need, without hurting it. It tightens a little at a time until its own pressure shows.
+
+The reading is the pressure of the limited one itself. The nearer it is to the level, the smaller the step; above the level it
+gives back at once, more the further above. After the daemon of that name, which finds memory that is held and not used by
+lowering a group's memory limit until reclaim begins to cost (https://github.com/facebookincubator/senpai).
+"""
+
+from __future__ import annotations
+
+from stead.control.probing import State, at, backed_off, begin, excess, is_bad, is_calm, rested, retreated, tried
+
+__all__ = ["begin", "step"]
+
+
+def step(state: State, reading: float | None, now_ms: float, used: float | None = None) -> tuple[State, float]:
+    """The next state and value. `reading` is in the metric's unit (None: unknown, which only loosens), `used` in the field's.
+
+    Where less is used than is allowed, it begins at what is used. Call it once an interval, with the mean of the readings since
+    the last call.
+    """
+    rule = state.rule
+    if reading is None:
+        state = backed_off(state, now_ms)
+    elif is_bad(rule, reading):
+        state = retreated(state, state.value * (1 + rule.loosen * excess(rule, reading)), reading, now_ms, -rule.tighten)
+    elif is_calm(rule, reading):
+        share = rule.tighten * (1 - reading / rule.level if rule.level > 0 else 1.0)
+        if used is not None and used > 0 and now_ms >= state.until_ms:
+            state = at(state, min(state.value, used))
+        state = tried(state, -share, now_ms)
+    else:
+        state = rested(state)
+    return state, state.value
