@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators import autonomy, priority, service, workload
+from stead.actuators import autonomy, limit, priority, service, workload
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.host import LocalHost, SystemClock
 from stead.model.change import Target
@@ -21,6 +21,7 @@ from stead.model.workload import WorkloadSpec
 from stead.testing.actuators import CHECKS, Case
 from stead.workloads.process import ProcessWorkloads
 from tests.actuators.children import THREADS, child, target
+from tests.cgroups.groups import group, put, real_groups, sleeper
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
@@ -82,7 +83,32 @@ async def service_case(tmp_path: Path) -> AsyncIterator[Case]:
         yield Case(actuator, LocalHost(), mine, states, absent, successor)
 
 
-CASES = {"priority": priority_case, "autonomy": autonomy_case, "workload": workload_case, "service": service_case}
+@contextlib.asynccontextmanager
+async def limit_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host, groups = real_groups()
+    with sleeper() as pid, group(groups) as path:
+        put(groups, path, pid)
+        mine = groups.target(path)
+        assert mine is not None
+        states = (
+            limit.Limit(cpu_weight=20, cpu_max_percent=50.0),
+            limit.Limit(cpu_idle=True),
+            limit.Limit(memory_max_bytes=256 << 20, memory_low_bytes=1 << 20),
+            limit.Limit(pids_max=64, io_max=["* wbps=1048576"]),
+            limit.Limit(frozen=True),
+        )
+        successor = msgspec.structs.replace(mine, identity={**mine.identity, "id": "cpu.1"})
+        absent = msgspec.structs.replace(mine, name=f"{path}-none")
+        yield Case(limit.actuator(host), host, mine, states, absent, successor)
+
+
+CASES = {
+    "priority": priority_case,
+    "autonomy": autonomy_case,
+    "workload": workload_case,
+    "service": service_case,
+    "limit": limit_case,
+}
 
 
 def test_every_registered_actuator_is_here() -> None:

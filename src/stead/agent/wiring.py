@@ -123,7 +123,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
-    offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy}
+    offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
     probes: list[Probe] = [*loaded(wired, "stead.probes", offered).values()]

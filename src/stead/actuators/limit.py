@@ -1,0 +1,184 @@
+"""`limit`: how much CPU, memory, IO and how many processes a control group may have, and whether it runs at all.
+
+Version 2 of control groups, version 1 where that is all there is. Where systemd manages the group's unit it is asked to set it
+(`cgroups.units`), and elsewhere the files are written straight. What must not be limited is refused by name: a group with PID 1,
+sshd or stead in it or below it, one that a container engine owns, a value below what the group needs at this moment.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from stead.cgroups import devices, values
+from stead.cgroups.insiders import protected_inside, too_tight
+from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
+from stead.cgroups.tree import Groups
+from stead.model.change import ABSENT, Absent, Record, Step, Target
+from stead.model.errors import SteadError
+from stead.protocols import Actuator, Host
+
+Unlimited = Literal["max"]
+_SEEN_ONLY: Final = frozenset(("cpu_shares",))
+_PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
+_BFQ: Final = 11  # what BFQ's coarser weights round by above 100
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """The limits of one group; None leaves one as it is, or means that the group has none such here.
+
+    `cpu_max_percent` is of one core. Lines of `io_max` and `io_latency` are the kernel's ("8:0 rbps=… wbps=… riops=… wiops=…",
+    "8:0 target=10000"), all that there shall be; "*" stands for each disk. `cpu_shares` is only ever read: version 1's own number
+    where no weight says it exactly.
+    """
+
+    cpu_weight: int | None = None
+    cpu_max_percent: float | Unlimited | None = None
+    cpu_idle: bool | None = None
+    memory_high_bytes: int | Unlimited | None = None
+    memory_low_bytes: int | None = None
+    memory_max_bytes: int | Unlimited | None = None
+    io_weight: int | None = None
+    io_max: list[str] | None = None
+    io_latency: list[str] | None = None
+    pids_max: int | Unlimited | None = None
+    frozen: bool | None = None
+    cpu_shares: int | None = None
+
+
+class LimitActuator:
+    """Reads and sets the limits of control groups. `patterns` and `own`: what the policy protects, and stead's own processes."""
+
+    name = "limit"
+    state = Limit
+
+    def __init__(self, host: Host, patterns: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._host, self._patterns, self._own = host, patterns, own
+        self._found: Groups | None = None
+
+    @property
+    def groups(self) -> Groups:
+        """The host's control groups, looked for when they are first needed."""
+        if self._found is None:
+            self._found = Groups.of(self._host)
+        return self._found
+
+    async def read(self, host: Host, target: Target) -> Limit | Absent:
+        """All limits as they are. ABSENT when this very group is not there."""
+        groups, path = self.groups, target.name
+        if not groups.is_there(target):
+            return ABSENT
+        seen = values.read_values(host, groups, path, groups.owner_of(path).kind == "systemd")
+        shares = values.uneven_shares(host, groups, path) if seen["cpu_weight"] is not None else None
+        return Limit(**seen, cpu_shares=shares) if groups.is_there(target) else ABSENT
+
+    def plan(self, target: Target, now: Limit | Absent, want: Limit | Absent) -> Step:
+        """The diff as the kernel will round it. SteadError for what this host lacks and for what must not be limited."""
+        if isinstance(now, Absent) or isinstance(want, Absent):
+            raise SteadError("a limit can't be absent", str(target), "choose another playbook", code="limit.absent")
+        wanted, missing = self._here(target, now, want)
+        changed = {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)}
+        self._refuse(target.name, now, changed)
+        before = {key: getattr(now, key) for key in changed}
+        if "cpu_idle" in changed and now.cpu_weight is not None:
+            before["cpu_weight"] = now.cpu_weight  # the kernel forgets the weight of a group that was idle
+        if "cpu_weight" in before and now.cpu_shares is not None:
+            before["cpu_shares"] = now.cpu_shares
+        note = f"not here: {'; '.join(missing)}" if missing else ""
+        return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=10.0, note=note)
+
+    def met(self, now: Limit | Absent, want: Limit | Absent) -> bool:
+        """Is each limit that is wanted so? What the group lacks can't be wanted, but something of it must be there."""
+        if isinstance(now, Absent) or isinstance(want, Absent):
+            return now == want
+        wanted = self._spread(_wanted(now, want))
+        known = {key: value for key, value in wanted.items() if getattr(now, key) is not None}
+        if want.cpu_shares is not None and now.cpu_shares != want.cpu_shares:
+            return False
+        return (bool(known) or not wanted) and all(same(key, getattr(now, key), value) for key, value in known.items())
+
+    async def write(self, host: Host, target: Target, want: Limit | Absent) -> None:
+        """Set what is wanted. FileNotFoundError when this very group is gone; SteadError for what stead or the kernel refuses."""
+        if isinstance(want, Absent):
+            raise SteadError("a limit can't be absent", str(target), code="limit.absent")
+        now = await self.read(host, target)
+        if isinstance(now, Absent):
+            raise FileNotFoundError(errno.ENOENT, f"{target} is gone")
+        wanted = self._spread(_wanted(now, want))
+        self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
+        await values.write_values(host, self.groups, target.name, wanted, want.cpu_shares)
+
+    def _here(self, target: Target, now: Limit, want: Limit) -> tuple[dict[str, Any], list[str]]:
+        """What is wanted as it will be, and why some of it is not to be had. SteadError when nothing of it is."""
+        wanted: dict[str, Any] = {}
+        missing: list[str] = []
+        try:
+            wished = self._spread(_wanted(now, want))
+        except ValueError as error:
+            raise SteadError(str(error), str(target), "write it as the kernel does", code="limit.value") from error
+        for key, value in wished.items():
+            if getattr(now, key) is None:
+                missing.append(self.groups.lacks(key, target.name) or f"{key} can't be read")
+                continue
+            place = place_of(self.groups, self._host, key, target.name)
+            wanted[key] = self._rounded(key, value, place)
+        if missing and not wanted:
+            raise SteadError("; ".join(missing), str(target), "choose another playbook", code="limit.lacking")
+        return wanted, missing
+
+    def _spread(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Lines for each disk made lines for this host's disks. ValueError when one is no line."""
+        for key in wanted.keys() & {"io_max", "io_latency"}:
+            wanted[key] = devices.tidy(devices.spread(wanted[key], devices.disks(self._host)))
+        return wanted
+
+    def _rounded(self, key: str, value: Any, place: tuple[str, str] | None) -> Any:
+        if place is None:
+            return rounded(key, value, {}, "v2")
+        try:
+            texts = texts_of(self._host, place[1], KNOBS[key].files(place[0]))
+        except OSError:
+            texts = {}
+        return rounded(key, value, texts, place[0])
+
+    def _refuse(self, path: str, now: Limit, changed: Mapping[str, Any]) -> None:
+        """SteadError when this would hurt what must not be hurt, or is another controller's."""
+        tighter = {key: value for key, value in changed.items() if values.tightens(key, getattr(now, key), value)}
+        owner = self.groups.owner_of(path)
+        why = f"{path} is {owner.name}'s, which sets its limits itself" if changed and owner.yields else ""
+        if tighter and not why:
+            why = protected_inside(self._host, self.groups, path, self._patterns, self._own())
+            why = why or too_tight(self._host, self.groups, path, tighter)
+        if why:
+            raise SteadError(why, f"cgroup:{path}", "leave it as it is", code="limit.refused")
+
+
+def _wanted(now: Limit, want: Limit) -> dict[str, Any]:
+    """The limits that are wanted; an idle group has no weight, so there a wanted one says nothing."""
+    fields = {key: value for key, value in msgspec.structs.asdict(want).items() if value is not None and key not in _SEEN_ONLY}
+    if fields.get("cpu_idle") and now.cpu_idle is not None:
+        fields.pop("cpu_weight", None)
+    return fields
+
+
+def same(key: str, now: Any, want: Any) -> bool:
+    """Are these two values of a field one, as kernels round?"""
+    if now is None or want is None or MAX in (now, want) or isinstance(now, bool):
+        return bool(now == want)
+    if key in ("io_max", "io_latency"):
+        return bool(now == want)
+    if key.startswith("memory_"):
+        return int(now) // PAGE == int(want) // PAGE
+    if key == "cpu_max_percent":
+        return abs(float(now) - float(want)) <= _PERCENT
+    if key == "io_weight" and min(now, want) > 100:
+        return bool(abs(now - want) < _BFQ)
+    return bool(now == want)
+
+
+def actuator(host: Host, protected: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> Actuator[Limit]:
+    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
+    return LimitActuator(host, protected, own)

@@ -1,0 +1,1 @@
+"""Control groups: where they are, who owns them, which knobs they have. What actuators and probes share; it decides nothing."""

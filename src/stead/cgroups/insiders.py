@@ -1,0 +1,122 @@
+"""Who is in a control group, and what it can't do without: why a limit on it would hurt what must not be hurt.
+
+A group is as protected as the most protected process in it or below it. A limit below what its processes use at this
+moment and can't give back is no limit but a kill.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+
+from stead.cgroups.knobs import MAX, place_of
+from stead.model.protection import BUILT_IN
+from stead.protocols import Host
+
+if TYPE_CHECKING:
+    from stead.cgroups.tree import Groups
+
+_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD, include/linux/sched.h
+LEAST_CPU_PERCENT: Final = 1.0
+
+
+def protected_inside(
+    host: Host, groups: Groups, path: str, patterns: Sequence[str] = (), own: Mapping[str, str] | None = None
+) -> str:
+    """Why the processes in a group (or below it) forbid changing it, naming the first such; empty when none does.
+
+    `patterns`: the policy's, held against process names, "process:<name>" and "cgroup:<path>". `own`: pid → what it is, of stead.
+    """
+    mine = {str(os.getpid()): "stead itself", **(own or {})}
+    for pattern in patterns:
+        if fnmatchcase(path, pattern) or fnmatchcase(f"cgroup:{path}", pattern):
+            return f"{path} is protected by the policy's pattern {pattern}"
+    for pid in groups.pids(path, deep=True):
+        why = _protected(host, pid, patterns, mine)
+        if why:
+            return f"{path} holds process {pid}, {why}"
+    return ""
+
+
+def _protected(host: Host, pid: int, patterns: Sequence[str], own: Mapping[str, str]) -> str:
+    if pid == 1:
+        return "the init system"
+    if own.get(str(pid)):
+        return own[str(pid)]
+    try:
+        stat = host.read(f"/proc/{pid}/stat", 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""  # it has ended
+    name, fields = stat[stat.find("(") + 1 : stat.rfind(")")], stat[stat.rfind(")") + 1 :].split()
+    if len(fields) > 6 and int(fields[6]) & _KERNEL_THREAD:
+        return f"{name}, a thread of the kernel"
+    started = fields[19] if len(fields) > 19 else ""
+    if own.get(f"{pid}@{started}"):
+        return own[f"{pid}@{started}"]
+    for pattern, what in BUILT_IN.items():
+        if fnmatchcase(name.lower(), pattern):
+            return f"{name}: {what}"
+    for pattern in patterns:
+        if fnmatchcase(name, pattern) or fnmatchcase(f"process:{name}", pattern):
+            return f"{name}, which the policy's pattern {pattern} protects"
+    return ""
+
+
+def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any]) -> str:
+    """Why these values would choke the group rather than limit it; empty when they would not. Unknown use forbids nothing."""
+    percent = want.get("cpu_max_percent", MAX)
+    if percent != MAX and float(percent) < LEAST_CPU_PERCENT:
+        return f"{percent:g} % of a core is less than the {LEAST_CPU_PERCENT:g} % that anything needs to end what it began"
+    pids = want.get("pids_max", MAX)
+    if pids != MAX:
+        running = _number(host, groups, "pids_max", path, "pids.current")
+        if running is not None and int(pids) < running:
+            return f"it runs {running} tasks now, and would start none with at most {pids}"
+    for field in ("memory_high_bytes", "memory_max_bytes"):
+        value = want.get(field, MAX)
+        needed = None if value == MAX else working_set_bytes(host, groups, path)
+        if needed is not None and int(value) < needed:
+            return f"{field} of {value} is below the {needed} bytes that it uses and can't give back"
+    return ""
+
+
+def working_set_bytes(host: Host, groups: Groups, path: str) -> int | None:
+    """What a group uses less what could be reclaimed (its files in memory, and what swap has room for). None: unknown."""
+    place = place_of(groups, host, "memory_max_bytes", path)
+    if place is None:
+        return None
+    version, folder = place
+    try:
+        used = int(host.read(f"{folder}/memory.{'current' if version == 'v2' else 'usage_in_bytes'}", 64))
+        stat = fields_of(host.read(f"{folder}/memory.stat", 1 << 16))
+        free = fields_of(host.read("/proc/meminfo", 1 << 16)).get("SwapFree:", 0) * 1024
+    except (OSError, ValueError):
+        return None
+    prefix = "total_" if version == "v1" else ""
+
+    def of(*names: str) -> int:
+        return sum(stat.get(prefix + name, 0) for name in names)
+
+    anonymous = min(free, of("inactive_anon", "active_anon"))
+    given_back = of("inactive_file", "active_file") + anonymous + stat.get("slab_reclaimable", 0)
+    return max(0, used - given_back)
+
+
+def fields_of(data: bytes) -> dict[str, int]:
+    """A flat-keyed file: name → number."""
+    found: dict[str, int] = {}
+    for line in data.decode("ascii", "replace").splitlines():
+        parts = line.split()
+        if len(parts) > 1 and parts[1].isdigit():
+            found[parts[0]] = int(parts[1])
+    return found
+
+
+def _number(host: Host, groups: Groups, field: str, path: str, file: str) -> int | None:
+    place = place_of(groups, host, field, path)
+    try:
+        return None if place is None else int(host.read(f"{place[1]}/{file}", 64))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,93 @@
+"""How much memory a control group holds, and how much of it the kernel could take back at once.
+
+Sources: kernel cgroup-v2.rst (memory.current, memory.stat, memory.swap.max), cgroup-v1/memory.rst (usage_in_bytes, total_*).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from stead.cgroups.tree import Groups
+from stead.protocols import Host
+
+_MAX: Final = b"max"
+_UNLIMITED: Final = 1 << 60  # version 1 shows "no limit" as the largest multiple of a page
+
+
+class GroupMemory(NamedTuple):
+    """In bytes, of the group and all below it: what it holds, and of that what files back, and what only swap could."""
+
+    size: int
+    file: int  # page cache and slab that can be dropped or written back
+    anonymous: int
+    limit: int | None  # its own hard limit; None: it has none
+
+    def reclaimable(self, swap_free: int) -> int:
+        """What the kernel could take back without ending anything, given so much free swap."""
+        return min(self.size, self.file + min(self.anonymous, swap_free))
+
+
+def parse_flat(data: bytes) -> dict[bytes, int]:
+    """The fields of a flat keyed file such as memory.stat and memory.events; what is no number is left out."""
+    found: dict[bytes, int] = {}
+    for line in data.splitlines():
+        key, _, value = line.partition(b" ")
+        if value.strip().isdigit():
+            found[key] = int(value)
+    return found
+
+
+def memory_of(current: bytes, stat: bytes, limit: bytes) -> GroupMemory:
+    """From the contents of a group's files, of either version. ValueError when they are torn."""
+    fields = parse_flat(stat)
+    total = b"total_" if b"total_rss" in fields else b""
+
+    def field(name: bytes) -> int:
+        return fields.get(total + name, 0)
+
+    file = field(b"inactive_file") + field(b"active_file") + fields.get(b"slab_reclaimable", 0)
+    anonymous = field(b"inactive_anon") + field(b"active_anon")
+    most = None if limit.strip() in (_MAX, b"") else int(limit)
+    return GroupMemory(int(current), file, anonymous, None if most is None or most >= _UNLIMITED else most)
+
+
+def read_memory(host: Host, groups: Groups, path: str) -> GroupMemory | None:
+    """One group's memory as it is now. None where memory is not counted for groups, or the group is gone."""
+    folder = groups.folder(path, "memory")
+    if folder is None:
+        return None
+    names = V1_FILES if groups.kind("memory") == "v1" else V2_FILES
+    try:
+        current, stat = (host.read(f"{folder}/{name}", 1 << 16) for name in names[:2])
+        return memory_of(current, stat, _read_or_nothing(host, f"{folder}/{names[2]}"))
+    except (OSError, ValueError):
+        return None
+
+
+V1_FILES: Final = ("memory.usage_in_bytes", "memory.stat", "memory.limit_in_bytes")
+V2_FILES: Final = ("memory.current", "memory.stat", "memory.max")
+
+
+def swap_free(host: Host) -> int:
+    """Free swap of the host in bytes; 0 when it has none, or does not say."""
+    try:
+        for line in host.read("/proc/meminfo", 1 << 16).splitlines():
+            if line.startswith(b"SwapFree:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
+    return 0
+
+
+def page_bytes() -> int:
+    """The size of a page."""
+    return os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def _read_or_nothing(host: Host, path: str) -> bytes:
+    """A file that the root group does not have."""
+    try:
+        return host.read(path, 64)
+    except OSError:
+        return b""
