@@ -142,3 +142,19 @@ def test_importing_the_host_is_light() -> None:
 def test_people_have_names() -> None:
     assert person_name(0) == "root"
     assert person_name(4_123_456) == "uid:4123456"
+
+
+def test_a_placed_file_is_whole_or_not_there_and_removing_twice_is_no_error(tmp_path: Path) -> None:
+    host = LocalHost(tmp_path)
+    host.place("/drop.conf", b"one")
+    host.place("/drop.conf", b"two")
+    assert (tmp_path / "drop.conf").read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["drop.conf"]
+    (tmp_path / "aim").write_bytes(b"kept")
+    (tmp_path / "link.new").symlink_to("aim")
+    with pytest.raises(OSError):
+        host.place("/link", b"never through a link")
+    assert (tmp_path / "aim").read_bytes() == b"kept"
+    host.remove("/drop.conf")
+    host.remove("/drop.conf")
+    assert not (tmp_path / "drop.conf").exists()

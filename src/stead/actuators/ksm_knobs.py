@@ -60,7 +60,9 @@ class KsmKnobs:
         """The diff; SteadError for an unknown knob, a value out of its range, a kernel without KSM, or another's KSM."""
         wanted = fields(want)
         self._refuse(target, now, wanted)
-        changed = {key: value for key, value in wanted.items() if getattr(now, key) not in (None, value)}
+        here = {key for key in wanted if getattr(now, key) is not None}
+        here |= {"pages_to_scan"} if now.advisor_mode == "scan-time" else set()
+        changed = {key: value for key, value in wanted.items() if key in here and getattr(now, key) != value}
         if changed.get("merged") is True:
             del changed["merged"]
         before = {key: getattr(now, key) for key in changed}
