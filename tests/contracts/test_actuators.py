@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators import autonomy, limit, priority, service, workload
+from stead.actuators import autonomy, kernel, limit, priority, service, workload
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.host import LocalHost, SystemClock
 from stead.model.change import Target
@@ -21,6 +21,7 @@ from stead.model.workload import WorkloadSpec
 from stead.testing.actuators import CHECKS, Case
 from stead.workloads.process import ProcessWorkloads
 from tests.actuators.children import THREADS, child, target
+from tests.actuators.ksm import ksm_as_found
 from tests.cgroups.groups import group, put, real_groups, sleeper
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
@@ -102,7 +103,23 @@ async def limit_case(tmp_path: Path) -> AsyncIterator[Case]:
         yield Case(limit.actuator(host), host, mine, states, absent, successor)
 
 
+@contextlib.asynccontextmanager
+async def kernel_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host = LocalHost()
+    mine = Target("kernel", "ksm", {"boot_id": host.boot_id})
+    another = Target("kernel", "ksm", {"boot_id": "another"})
+    state = kernel.Kernel
+    states = (
+        state(run=1, advisor_mode="scan-time", advisor_max_cpu=11),
+        state(advisor_mode="none", pages_to_scan=123),
+        state(sleep_millisecs=33, smart_scan=False),
+    )
+    with ksm_as_found():
+        yield Case(kernel.actuator(host), host, mine, states, another, another)
+
+
 CASES = {
+    "kernel": kernel_case,
     "priority": priority_case,
     "autonomy": autonomy_case,
     "workload": workload_case,

@@ -19,6 +19,10 @@ BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
     "service": ("generation",),
     "workload": ("count",),
     "autonomy": ("mode", "ceiling", "locked", "paused"),
+    "kernel": (
+        *("run", "merged", "advisor_mode", "advisor_max_cpu", "advisor_target_scan_time", "advisor_min_pages_to_scan"),
+        *("advisor_max_pages_to_scan", "pages_to_scan", "sleep_millisecs", "smart_scan", "value", "memory_ksm"),
+    ),
 }
 Wrong = tuple[tuple[str | int, ...], str, str, str]  # place in the item, what, what to do, code
 
