@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators import autonomy, kernel, limit, priority, service, workload
+from stead.actuators import autonomy, kernel, limit, priority, process, resident, service, workload
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.host import LocalHost, SystemClock
 from stead.model.change import Target
@@ -22,6 +22,7 @@ from stead.testing.actuators import CHECKS, Case
 from stead.workloads.process import ProcessWorkloads
 from tests.actuators.children import THREADS, child, target
 from tests.actuators.ksm import ksm_as_found
+from tests.actuators.test_resident import group_with_cache
 from tests.cgroups.groups import group, put, real_groups, sleeper
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
@@ -118,7 +119,30 @@ async def kernel_case(tmp_path: Path) -> AsyncIterator[Case]:
         yield Case(kernel.actuator(host), host, mine, states, another, another)
 
 
+@contextlib.asynccontextmanager
+async def process_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host = LocalHost()
+    with child(THREADS) as pid:
+        mine = target(host, pid)
+        successor = msgspec.structs.replace(mine, identity={**mine.identity, "start_ticks": "1"})
+        absent = msgspec.structs.replace(mine, identity={**mine.identity, "boot_id": "another"})
+        yield Case(process.actuator(), host, mine, (process.Process(stopped=True),), absent, successor)
+
+
+@contextlib.asynccontextmanager
+async def resident_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host, groups = real_groups()
+    with group_with_cache(tmp_path) as path:
+        mine = groups.target(path)
+        assert mine is not None
+        successor = msgspec.structs.replace(mine, identity={**mine.identity, "id": "memory.1"})
+        absent = msgspec.structs.replace(mine, name=f"{path}-none")
+        yield Case(resident.actuator(host), host, mine, (resident.Resident(24 << 20),), absent, successor)
+
+
 CASES = {
+    "process": process_case,
+    "resident": resident_case,
     "kernel": kernel_case,
     "priority": priority_case,
     "autonomy": autonomy_case,

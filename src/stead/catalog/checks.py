@@ -18,6 +18,8 @@ BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
     "priority": ("nice", "autogroup_nice", "ionice_class", "ionice_level", "policy", "cpus"),
     "service": ("generation",),
     "workload": ("count",),
+    "process": ("stopped",),
+    "resident": ("size_bytes",),
     "autonomy": ("mode", "ceiling", "locked", "paused"),
     "kernel": (
         *("run", "merged", "advisor_mode", "advisor_max_cpu", "advisor_target_scan_time", "advisor_min_pages_to_scan"),
