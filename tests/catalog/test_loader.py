@@ -5,15 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators.autonomy import AutonomyState
-from stead.actuators.priority import Priority
-from stead.actuators.service import Generation
-from stead.actuators.workload import Count
+from stead import plugins
 from stead.catalog import GROUPS, load_catalog
 from stead.catalog.checks import BUILT_IN_STATES
+from stead.host import LocalHost
 from stead.model.errors import SteadError
 
-STATES = {"priority": Priority, "service": Generation, "workload": Count, "autonomy": AutonomyState}
+LOADED = plugins.load("stead.actuators", host=LocalHost(), drivers={}, autonomy=None)
+STATES = {name: one.state for name, one in LOADED.plugins.items()}
 ORIGINAL = Path(__file__).parent / "data" / "original.yaml"
 NINETEEN = [
     "api.latency_p95",
