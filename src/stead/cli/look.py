@@ -96,7 +96,7 @@ def _workload_lines(workloads: tuple[WorkloadStatus, ...]) -> list[str]:
         )
         for one in workloads
     ]
-    return table(head, rows)
+    return table(head, rows) + [f"{one.name}: {printable(one.unsupported)}" for one in workloads if one.unsupported]
 
 
 @click.command(epilog=FINDINGS)

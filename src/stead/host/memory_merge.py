@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from stead.protocols import Host
+
 _SET: Final = 67  # include/uapi/linux/prctl.h
 _GET: Final = 68
 
@@ -36,6 +38,19 @@ def merging(wanted: bool = True) -> Iterator[str]:
     finally:
         if not before:
             _prctl(_SET, 0)
+
+
+def lost_it(host: Host, pid: int) -> bool:
+    """Was the flag lost on the way into a program that was started with it (before Linux 6.7)? By its first mapping's flags.
+
+    The flag of a mapping that may be merged is `mg` in /proc/PID/smaps (proc(5)). False also where that can't be read.
+    """
+    try:
+        text = host.read(f"/proc/{pid}/smaps", 4096).decode("ascii", "replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("VmFlags:")), "VmFlags: mg")
+    return "mg" not in flags.split()
 
 
 def _prctl(option: int, argument: int) -> int:

@@ -39,6 +39,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backoff_s: float = 1.0  # first delay after a crash; doubles to backoff_max_s
     backoff_max_s: float = 60.0  # no delay is longer
     cpus: tuple[int, ...] = ()  # affinity
+    merge_memory: bool = False  # let the kernel merge its memory with equal pages (KSM), where ksmd runs
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class WorkloadStatus(msgspec.Struct, frozen=True):
     reached: int = 0  # the newest generation that all wanted workers were healthy in; below `generation`: a restart is under way
     replace_s: float = 9.0  # the longest that replacing one worker may take
     reason: str = ""  # what is wrong with its workers, in words
+    unsupported: str = ""  # what of its definition this system can't do, in words
 
     @property
     def running(self) -> int:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from stead.model.observe import MetricSpec, Now, Reading, Sample
+from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.model.workload import WorkloadStatus
 from stead.protocols import Host, WorkloadDriver
 
@@ -96,6 +96,7 @@ class WorkloadProbe:
     def read(self, host: Host, now: Now) -> Reading:
         """Read every workload's status."""
         samples: list[Sample] = []
+        facts: list[Fact] = []
         seen = set()
         for driver in self._drivers.values():
             for name in driver.names():
@@ -104,8 +105,10 @@ class WorkloadProbe:
                     seen.add(status.id)
                     samples += self._samples(status, now)
                     samples.append(self._run_delay(host, status, now))
+                    if status.unsupported:
+                        facts.append(Fact("workload.unsupported", f"workload:{name}", status.unsupported))
         self._history = {key: history for key, history in self._history.items() if key in seen}
-        return Reading(tuple(samples))
+        return Reading(tuple(samples), tuple(facts))
 
     def _run_delay(self, host: Host, status: WorkloadStatus, now: Now) -> Sample:
         """How long its workers waited for a CPU; a worker that is new, or can't be read, tells from the next reading on."""

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Mapping
 
+from stead.host.memory_merge import lost_it, merging
 from stead.model.observe import Now
 from stead.model.workload import Worker, WorkloadSpec, WorkloadStatus
 from stead.protocols import Host, Note
@@ -42,6 +43,7 @@ class Pool:
         self.removed = False  # no longer defined: its workers are stopped and its record goes
         self.closing = False  # stop all workers, without forgetting how many are wanted
         self.reason = ""
+        self.unsupported = ""  # what of the definition this system can't do
         self.note: Note = unnoted  # told what is done to the workers, by whoever last wanted a change
         self.tally = Tally()
         self.slots: dict[int, Slot] = {}
@@ -87,6 +89,7 @@ class Pool:
             max_workers=self.spec.max_workers,
             replace_s=self.spec.stop_grace_s + self.spec.start_grace_s + KILL_MS / 1000,
             reason="; ".join([self.reason, *reasons] if self.reason else reasons),
+            unsupported=self.unsupported,
         )
 
     def state(self, slot: Slot) -> str:
@@ -197,21 +200,30 @@ class Pool:
         self._files.status_path(self.spec.name, index).unlink(missing_ok=True)
         self.save()  # the intent: whoever comes after us can find the process by its mark
         try:
-            slot.child = children.start(
-                self._host,
-                [fill(part, self.port(slot), index) for part in self.spec.argv],
-                self._environment(slot),
-                self.spec.cwd,
-                self._files.log_path(self.spec.name, index),
-                self.spec.cpus,
-                slot.spawn,
-            )
+            slot.child = self._start(slot)
         except (OSError, ValueError, IndexError) as error:
             self.crashes += 1
             slot.crashed(self.spec, f"it could not be started: {error}", self._now)
             self.note(f"start worker {index} of {self.spec.name}: {type(error).__name__}")
         else:
             self.note(f"start worker {index} of {self.spec.name}: process {slot.child.pid}")
+
+    def _start(self, slot: Slot) -> children.Child:
+        """Start a worker, whose memory may be merged from its first page on if that is wanted and this kernel can. OSError."""
+        with merging(self.spec.merge_memory) as lacking:
+            child = children.start(
+                self._host,
+                [fill(part, self.port(slot), slot.index) for part in self.spec.argv],
+                self._environment(slot),
+                self.spec.cwd,
+                self._files.log_path(self.spec.name, slot.index),
+                self.spec.cpus,
+                slot.spawn,
+            )
+        if self.spec.merge_memory and not lacking and lost_it(self._host, child.pid):
+            lacking = "this kernel forgets at the start of a program that its memory may be merged (Linux 6.7)"
+        self.unsupported = f"merge_memory: {lacking}" if lacking else ""
+        return child
 
     def _signal(self, slot: Slot, child: children.Child, number: signal.Signals) -> None:
         child.signal_group(number)
