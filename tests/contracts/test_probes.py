@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from stead.catalog import load_catalog
+from stead.model.intent import Intent, Protect
 from stead.model.observe import UNITS, Reading
 from stead.plugins import load
 from stead.protocols import Probe
 from stead.testing import FakeClock, FakeHost
 
+INTENT = Intent((Protect(("service:*", "process:*sh*")),), ("process:stress*", "cgroup:/batch*"))  # some probes need one to speak
 HOSTS = Path(__file__).parents[1] / "hosts"
 LOADED = load("stead.probes", drivers={})
 PROBES = sorted(LOADED.plugins)
@@ -22,7 +24,7 @@ ROOTS = {"debian12": "linux", "macos14": "darwin", "windows11": "windows", "empt
 
 
 def fresh(name: str) -> Probe:
-    probe = load("stead.probes", drivers={}).plugins[name]
+    probe = load("stead.probes", drivers={}, intent=INTENT).plugins[name]
     assert isinstance(probe, Probe)
     return probe
 
@@ -52,6 +54,7 @@ def test_every_probe_loads() -> None:
         "process",
         "self",
         "inventory",
+        "contention",
     }
     assert set(PROBES) >= expected
 

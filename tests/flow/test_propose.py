@@ -279,6 +279,7 @@ def test_a_cgroup_is_a_target_by_its_path_and_its_inode():
     found = target_of("cgroup:/a.slice/web@1.service@6012", context())
     assert found == Target("cgroup", "/a.slice/web@1.service", {"id": "6012", "boot_id": "boot"})
     assert target_of("cgroup:/a.slice/web@1.service", context()) == "the identity of cgroup:/a.slice/web@1.service is not known"
+    assert target_of("cgroup:/batch@cpu.31", context()) == Target("cgroup", "/batch", {"id": "cpu.31", "boot_id": "boot"})
     assert isinstance(target_of("cgroup:/a@7", context(boot_id="")), str)
 
 

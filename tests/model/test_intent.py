@@ -24,7 +24,9 @@ def test_a_pattern_has_a_kind_and_a_bare_word_is_a_process(text, kind, glob):
     [
         ("postgres*", "postgres", "postgres: writer", True),
         ("process:stress-ng-cpu-load*", "stress-ng-cpu-l", "/usr/bin/stress-ng-cpu-load 3", True),  # the kernel cut the name
-        ("process:*backup.py*", "python3", "python3 /opt/backup.py", False),  # no slash, no space: names only
+        ("process:backup.py", "python3", "python3 /opt/backup.py --all", True),  # the script
+        ("process:*all*", "python3", "python3 /opt/backup.py --all", False),  # no slash, no space: names only
+        ("process:--all", "python3", "python3 --all", False),
         ("process:*/backup.py*", "python3", "python3 /opt/backup.py", True),
         ("process:python3 *backup*", "python3", "python3 /opt/backup.py", True),
         ("service:nginx", "nginx", "nginx", False),

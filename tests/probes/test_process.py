@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.model.observe import Fact, Reading
-from stead.probes.process import FOLLOW_MS, QUIET, Processes, parse_loadavg_tasks, probe, waiting_share
+from stead.probes.kernel_files import parse_loadavg_tasks
+from stead.probes.process import FOLLOW_MS, QUIET, Processes, probe, waiting_share
 from stead.probes.reading import FIRST
 from stead.testing import FakeClock, FakeHost
 from tests.probes.hosts import captured, change, debian, one, two_frames, values

@@ -40,6 +40,7 @@ from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
 from stead.model.policy import PROFILE_CEILINGS, Autonomy, Policy
+from stead.probes.proc_table import Table
 from stead.protocols import Probe
 from stead.stats.series import Series
 from stead.wire.secret import load_key
@@ -77,6 +78,14 @@ class Wired:
         if "STEAD_UP_PID" in os.environ:
             ours[os.environ["STEAD_UP_PID"]] = "stead up"
         return ours
+
+    def readings(self, metric: str, subject: str, last_s: float) -> list[float]:
+        """The known values of the last … seconds, oldest first: what an objective is held against."""
+        if not hasattr(self, "road"):
+            return []
+        now = self.clock.now().mono_ms
+        values: list[float] = self.road.series.readings(metric, subject, now - last_s * 1000, now)
+        return values
 
     async def query(self, body: QuerySeries) -> SeriesAnswer:
         """One series over a range."""
@@ -124,12 +133,15 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     wired.drivers = {workloads.kind: workloads}
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
+    intent = config.intent
+    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
     probes: list[Probe] = [*loaded(wired, "stead.probes", offered).values()]
     road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
-    series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s)
+    aims = [one.objective.metric for one in intent.protect if one.objective]
+    series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s, remember=aims)
     units = {name: spec.unit for name, spec in observer.specs().items()} | {
         one.metric_id: one.unit for one in catalog.metrics.values()
     }

@@ -2,7 +2,7 @@
 
 What matches neither is left alone, and what matches both is protected. A pattern is a shell glob with its kind before it:
 `service:nginx*`, `cgroup:/batch.slice/*`, `process:stress-ng*`; a bare word is a process. A glob with a space or a slash in it
-is held against a process's whole command line, any other against its name and the name of its program.
+is held against a process's whole command line, any other against its name, its program's and its script's.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Pattern(msgspec.Struct, frozen=True):
             return False
         if self.by_command:
             return fnmatchcase(command, self.glob)
-        program = command.partition(" ")[0].rpartition("/")[2]
-        return fnmatchcase(name, self.glob) or fnmatchcase(program, self.glob)
+        words = [name, *(word.rpartition("/")[2] for word in command.split(" ", 2)[:2] if not word.startswith("-"))]
+        return any(fnmatchcase(word, self.glob) for word in words if word)
 
     def fits_group(self, path: str) -> bool:
         """Does a control group match: by its path, or a service by the name of its unit, with or without `.service`?"""

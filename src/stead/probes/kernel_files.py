@@ -20,3 +20,9 @@ def parse_meminfo(text: str) -> dict[str, int]:
         if fields:
             sizes[name] = int(fields[0]) * (1024 if len(fields) > 1 else 1)
     return sizes
+
+
+def parse_loadavg_tasks(text: str) -> tuple[int, int]:
+    """Parse /proc/loadavg's counts: tasks that run or wait for a CPU now, and the last pid that was handed out."""
+    fields = text.split()
+    return int(fields[3].partition("/")[0]), int(fields[4])

@@ -102,6 +102,7 @@ class Table:
         self._new: list[Task] = []  # first seen in this pass, their figures not known yet
         self._largest: list[Task] = []
         self._last_pid = -1
+        self._now: Now | None = None  # the tick of the last pass
         self._at_ms: int | None = None
         self._full_ms: int | None = None
         self._kept = 0
@@ -109,7 +110,10 @@ class Table:
         self._tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def update(self, host: Host, now: Now, last_pid: int) -> None:
-        """Make a pass. Raises OSError when /proc can't be listed."""
+        """Make a pass, unless this tick has made it already. Raises OSError when /proc can't be listed."""
+        if self._now is now:
+            return  # two probes share the table: the second finds it as the first left it
+        self._now = now
         if self._limit is None:
             self._limit = descriptor_limit()
         full = self._full_ms is None or now.mono_ms - self._full_ms >= FULL_PASS_MS

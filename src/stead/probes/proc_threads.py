@@ -22,12 +22,13 @@ class TooManyThreadsError(Exception):
 
 
 class _Thread:
-    """One thread: its file, if there was a descriptor to spare, and how long it had waited in ns."""
+    """One thread: its file, if there was a descriptor to spare, and how long it had run and waited in ns."""
 
-    __slots__ = ("delay_ns", "file")
+    __slots__ = ("cpu_ns", "delay_ns", "file")
 
     def __init__(self, file: KeptFile | None) -> None:
         self.file = file
+        self.cpu_ns = 0
         self.delay_ns = 0
 
 
@@ -42,18 +43,22 @@ class Threads:
 
     def waited(self, host: Host, task: Task, elapsed_ms: int, last_pid: int) -> float | None:
         """Seconds that the threads of a process waited, per second. None when it isn't known yet, or not counted here."""
+        return self.times(host, task, elapsed_ms, last_pid)[1]
+
+    def times(self, host: Host, task: Task, elapsed_ms: int, last_pid: int) -> tuple[float | None, float | None]:
+        """Seconds that the threads of a process ran, and waited, per second; as exact as schedstat. None as above."""
         if task.threads == 1:
-            return task.waited_s
+            return task.cores, task.waited_s
         met = task.pid not in self._known
         threads = self._threads(host, task, last_pid)
         self._left -= len(threads)
         if self._left < 0:
             self._left = _MOST_THREADS
             raise TooManyThreadsError(f"more than {_MOST_THREADS} threads ran in one interval")
-        rise_ns = self._read(host, task.pid, threads)
+        ran_ns, waited_ns = self._read(host, task.pid, threads)
         if met or not elapsed_ms or not threads:
-            return task.waited_s  # its main thread's, for this once
-        return rise_ns / (elapsed_ms * 1e6)
+            return task.cores, task.waited_s  # its main thread's waiting, for this once
+        return ran_ns / (elapsed_ms * 1e6), waited_ns / (elapsed_ms * 1e6)
 
     def keep(self, pids: Collection[int]) -> None:
         """Forget processes that are gone, and begin a new interval."""
@@ -81,20 +86,21 @@ class Threads:
                 known[name] = self._open(host, f"/proc/{task.pid}/task/{name}/schedstat")
         return known
 
-    def _read(self, host: Host, pid: int, threads: dict[str, _Thread]) -> int:
-        """Read each thread; return the nanoseconds that they waited since the time before."""
-        rise_ns = 0
+    def _read(self, host: Host, pid: int, threads: dict[str, _Thread]) -> tuple[int, int]:
+        """Read each thread; return the nanoseconds that they ran and waited since the time before."""
+        ran_ns = waited_ns = 0
         for name, thread in list(threads.items()):
             try:
                 file = thread.file
                 data = file.read() if file else host.read(f"/proc/{pid}/task/{name}/schedstat", _SCHEDSTAT_BYTES)
-                delay_ns = parse_schedstat(data)[1]
+                cpu_ns, delay_ns = parse_schedstat(data)
             except (OSError, ValueError):
                 self._close(threads.pop(name))
                 continue
-            rise_ns += max(0, delay_ns - thread.delay_ns)
-            thread.delay_ns = delay_ns
-        return rise_ns
+            ran_ns += max(0, cpu_ns - thread.cpu_ns)
+            waited_ns += max(0, delay_ns - thread.delay_ns)
+            thread.cpu_ns, thread.delay_ns = cpu_ns, delay_ns
+        return ran_ns, waited_ns
 
     def _open(self, host: Host, path: str) -> _Thread:
         if self._kept >= _MOST_KEPT:

@@ -10,7 +10,7 @@ import sys
 from typing import Final
 
 from stead.model.observe import Fact, MetricSpec, Now, ProcessUse, Reading, Sample, Top
-from stead.probes.kernel_files import parse_schedstat
+from stead.probes.kernel_files import parse_loadavg_tasks, parse_schedstat
 from stead.probes.proc_details import Details
 from stead.probes.proc_elsewhere import Elsewhere
 from stead.probes.proc_table import Table, Task, most
@@ -25,12 +25,6 @@ QUIET: Final = 0.02  # seconds of waiting a second below which nobody contends
 _MOST_FOLLOWED: Final = 20
 _TOP: Final = 10
 _MOST_IO: Final = 128
-
-
-def parse_loadavg_tasks(text: str) -> tuple[int, int]:
-    """Parse /proc/loadavg's counts: tasks that run or wait for a CPU now, and the last pid that was handed out."""
-    fields = text.split()
-    return int(fields[3].partition("/")[0]), int(fields[4])
 
 
 class Processes(SystemProbe):
@@ -49,10 +43,10 @@ class Processes(SystemProbe):
         ),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, table: Table | None = None) -> None:
         self._loadavg = Source("/proc/loadavg")
         self._schedstat = Source("/proc/schedstat")
-        self._table = Table()
+        self._table = table or Table()
         self._threads = Threads()
         self._details = Details()
         self._elsewhere = Elsewhere()
@@ -181,6 +175,6 @@ def waiting_share(waited_s: float, ran_s: float) -> float:
     return waited_s / (waited_s + max(ran_s, 0.0)) if waited_s >= QUIET else 0.0
 
 
-def probe() -> Processes:
-    """Make the probe."""
-    return Processes()
+def probe(process_table: Table | None = None) -> Processes:
+    """Make the probe, on the table that it shares with others where there is one."""
+    return Processes(process_table)

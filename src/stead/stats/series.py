@@ -24,6 +24,11 @@ MAX_SERIES: Final = 4000
 KEEP_MS: Final = 900_000  # of full-rate memory
 EXPECTED_MS: Final = 10_000
 PROCESS_TABLE: Final = ("infra.processes_total", "host")  # while this has a value, processes that are not reported are gone
+CONTENTION: Final = ("infra.protected_cpu_wait", "host")  # while this is told, contenders that are not reported are gone
+CONTENDERS: Final = frozenset(
+    ("infra.cpu_contention", "infra.memory_contention", "infra.io_contention", "infra.contender_demand")
+)
+_LABELS: Final = {"called": "name", "holds_up": "protected", "by_intent": "pattern"}  # fact → label
 _HUGE: Final = sys.float_info.max
 
 
@@ -31,8 +36,15 @@ class Series:
     """All series of one host. `dropped` counts samples refused because there are too many series."""
 
     def __init__(
-        self, metrics: Mapping[str, MetricSpec], catalog: Catalog, *, snapshot_s: float = 300.0, capacity: int = MAX_SERIES
+        self,
+        metrics: Mapping[str, MetricSpec],
+        catalog: Catalog,
+        *,
+        snapshot_s: float = 300.0,
+        capacity: int = MAX_SERIES,
+        remember: Iterable[str] = (),
     ) -> None:
+        """`remember`: further metrics whose values are kept at full rate, beside those that playbooks predict."""
         self.metrics = metrics
         self.catalog = catalog
         self.dropped = 0
@@ -40,7 +52,8 @@ class Series:
         self._capacity = capacity
         self._tracks: dict[tuple[str, str], Track] = {}
         self._predicted = {name for one in catalog.playbooks.values() if one.predict for name in one.predict.metrics}
-        self._labels: dict[str, tuple[str, dict[str, str]]] = {}  # subject → what its fact said, and the labels
+        self._predicted |= set(remember)
+        self._labels: dict[str, tuple[dict[str, str], dict[str, str]]] = {}  # subject → what its facts said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
         self._closing: list[MetricsSnapshot] = []  # of subjects that vanished in this window
         self._heard_ms = 0  # the newest tick's monotonic time
@@ -75,14 +88,26 @@ class Series:
                     track.ring.add(mono_ms, value)
 
     def add_facts(self, facts: Iterable[Fact]) -> None:
-        """Remember what processes are called: a fact `process` ("name: command line") labels its subject's observations."""
+        """Remember what subjects are called, which labels their observations.
+
+        A fact `process` says "name: command line"; `called`, `holds_up` and `by_intent` say what a contender is called, whom it
+        holds up, and by which pattern it may be slowed.
+        """
         for fact in facts:
-            if fact.name == "process" and isinstance(fact.value, str) and fact.subject.startswith(PROCESS):
-                known = self._labels.get(fact.subject)
-                if known is None or known[0] != fact.value:
-                    name, _, command = fact.value.partition(": ")
-                    labels = {"process": name, "pid": fact.subject[len(PROCESS) :].partition("@")[0]}
-                    self._labels[fact.subject] = (fact.value, labels | ({"command": command} if command else {}))
+            if not isinstance(fact.value, str):
+                continue
+            said, labels = self._labels.get(fact.subject, ({}, {}))
+            if said.get(fact.name) == fact.value:
+                continue
+            if fact.name == "process" and fact.subject.startswith(PROCESS):
+                name, _, command = fact.value.partition(": ")
+                told = {"process": name, "pid": fact.subject[len(PROCESS) :].partition("@")[0], "command": command}
+            elif fact.name in _LABELS:
+                told = {_LABELS[fact.name]: fact.value}
+            else:
+                continue
+            labels = {key: text for key, text in {**labels, **told}.items() if text}
+            self._labels[fact.subject] = ({**said, fact.name: fact.value}, labels)
         if len(self._labels) > len(self._tracks) + 64:
             live = {subject for _, subject in self._tracks}
             self._labels = {subject: known for subject, known in self._labels.items() if subject in live}
@@ -178,19 +203,21 @@ class Series:
     def _drop(self, key: tuple[str, str], now: Now) -> Observation:
         """Forget a subject. Where others of its metric still report, it is gone; else its source fell silent."""
         track = self._tracks.pop(key)
-        alive = now.mono_ms - self._fresh.get(track.metric, -sys.maxsize) <= track.patience_ms or self._has_process_table(
-            track, now
-        )
+        alive = now.mono_ms - self._fresh.get(track.metric, -sys.maxsize) <= track.patience_ms or self._is_told(track, now)
         observed = self._labelled(track.ended(now, GONE if alive else NO_DATA))
         snapshot = track.close(self._window_ms or now.unix_ms, now.unix_ms, now.mono_ms)
         if snapshot is not None and len(self._closing) < self._capacity:
             self._closing.append(snapshot)
         return observed
 
-    def _has_process_table(self, track: Track, now: Now) -> bool:
-        table = self._tracks.get(PROCESS_TABLE)
-        reads = table is not None and table.last.value is not None and now.mono_ms - table.seen_ms <= LEAST_PATIENCE_MS
-        return reads and track.subject.startswith(PROCESS)
+    def _is_told(self, track: Track, now: Now) -> bool:
+        """Would its source tell of it if it were there? A process's is the process table's, a contender's that of contention."""
+        process = track.subject.startswith(PROCESS)
+        source = self._tracks.get(PROCESS_TABLE if process else CONTENTION)
+        reads = source is not None and now.mono_ms - source.seen_ms <= LEAST_PATIENCE_MS
+        if process:
+            return reads and source is not None and source.last.value is not None
+        return reads and track.metric in CONTENDERS
 
     def _labelled(self, observed: Observation) -> Observation:
         known = self._labels.get(observed.subject)

@@ -1,0 +1,202 @@
+"""Who is meant by an intent now: which processes and control groups are protected, and which may be slowed for them.
+
+Every process is looked at when it is first seen, when it becomes another program, and once a minute (it may have been moved to
+another group); in between a tick costs one comparison a process. What may be slowed is either a group that a pattern names,
+whole, or a process that one names with all that descends from it. What is protected, what is never slowed by anyone (PID 1,
+sshd, the kernel's threads, stead) and a group that any of these is in are left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from stead.cgroups.tree import Groups, parse_membership
+from stead.model.intent import Intent, Pattern, Protect, guarded, pattern_of
+from stead.model.observe import Now
+from stead.probes.proc_table import Table, Task
+from stead.protocols import Host
+
+AGAIN_MS: Final = 60_000
+_MOST_ANCESTORS: Final = 64
+_MOST_CHARACTERS: Final = 4096
+_KERNEL_THREAD: Final = 0x00200000
+
+
+class Known:
+    """One process as it was last looked at: its groups, and which patterns it fits by itself."""
+
+    __slots__ = ("at_ms", "guard", "name", "parent", "path", "protects", "slowed_by", "task", "unified")
+
+    def __init__(self, task: Task, at_ms: int) -> None:
+        self.task, self.name, self.at_ms = task, task.name, at_ms
+        self.parent = 0
+        self.path, self.unified = "/", "/"
+        self.guard = ""  # why it is never slowed
+        self.protects: set[int] = set()
+        self.slowed_by = ""  # the process pattern that it fits itself
+
+
+class Thing:
+    """One protected thing, or one that may be slowed, with its processes. `path`: the group that it is, if it is one."""
+
+    __slots__ = ("apart", "path", "pattern", "protect", "subject", "tasks", "title")
+
+    def __init__(self, subject: str, title: str, pattern: str = "", path: str = "", protect: Protect | None = None) -> None:
+        self.subject, self.title, self.pattern, self.path, self.protect = subject, title, pattern, path, protect
+        self.tasks: list[Task] = []
+        self.apart: set[str] = set()  # groups of version 2 that only protected processes are in: theirs is the pressure
+
+
+class Members:
+    """Keeps `protected` and `contenders` up to date, and in `left_out` why something that fits is no contender."""
+
+    def __init__(self, intent: Intent) -> None:
+        self.intent = intent
+        self.protected: list[Thing] = [Thing(one.subject, one.title, protect=one) for one in intent.protect]
+        self.contenders: list[Thing] = []
+        self.left_out: dict[str, str] = {}
+        self._protects = [[pattern_of(text) for text in one.match] for one in intent.protect]
+        self._slowed = [pattern_of(text) for text in intent.best_effort]
+        every = [*self._slowed, *(pattern for one in self._protects for pattern in one)]
+        self._by_process = any(pattern.kind == "process" for pattern in every)
+        self._by_group = any(pattern.kind != "process" for pattern in every)
+        self._known: dict[int, Known] = {}
+        self._paths: dict[str, tuple[frozenset[int], tuple[str, str] | None]] = {}
+
+    def update(self, host: Host, groups: Groups, table: Table, now: Now) -> bool:
+        """Look at what is new in the table. True when something changed."""
+        known, changed = self._known, False
+        for pid, task in table.tasks.items():
+            one = known.get(pid)
+            if one is None or one.task is not task or one.name != task.name or now.mono_ms - one.at_ms >= AGAIN_MS:
+                known[pid] = self._look(host, groups, task, now)
+                changed = True
+        for pid in [pid for pid in known if pid not in table.tasks]:
+            del known[pid]
+            changed = True
+        if changed:
+            self._sort(host, groups)
+        return changed
+
+    def _look(self, host: Host, groups: Groups, task: Task, now: Now) -> Known:
+        """Read what patterns are held against: the command line and the groups, each only where a pattern asks for it."""
+        one = Known(task, now.mono_ms)
+        one.parent, kernel_thread = parse_family(task.stat_last)
+        membership = _text(host, f"/proc/{task.pid}/cgroup")
+        one.path = groups.path_in(membership) or "/"
+        one.unified = parse_membership(membership).get("", "/")
+        command = _text(host, f"/proc/{task.pid}/cmdline").rstrip("\0").replace("\0", " ") if self._by_process else ""
+        if task.pid in (1, os.getpid()):
+            one.guard = "the init system" if task.pid == 1 else "stead itself"
+        else:
+            one.guard = "the kernel" if kernel_thread else guarded(task.name)
+        for index, patterns in enumerate(self._protects):
+            if any(pattern.fits_process(task.name, command) for pattern in patterns) or index in self._of(one.path)[0]:
+                one.protects.add(index)
+        if not one.guard and not one.protects:
+            one.slowed_by = next((str(p) for p in self._slowed if p.fits_process(task.name, command)), "")
+        return one
+
+    def _of(self, path: str) -> tuple[frozenset[int], tuple[str, str] | None]:
+        """What a group is in: the indices of `protect`, and the topmost group that may be slowed, with its pattern."""
+        if not self._by_group:
+            return frozenset(), None
+        found = self._paths.get(path)
+        if found is None:
+            if len(self._paths) > 4096:
+                self._paths.clear()
+            found = self._paths[path] = (
+                frozenset(i for i, patterns in enumerate(self._protects) if any(_first(p, path) for p in patterns)),
+                min(((top, str(p)) for p in self._slowed if (top := _first(p, path))), key=lambda one: len(one[0]), default=None),
+            )
+        return found
+
+    def _sort(self, host: Host, groups: Groups) -> None:
+        """Put every process with what it belongs to."""
+        for thing in self.protected:
+            thing.tasks, thing.apart = [], set()
+        found: dict[str, Thing] = {}
+        spoilt: dict[str, str] = {}
+        for one in self._known.values():
+            for index in one.protects:
+                self.protected[index].tasks.append(one.task)
+            group = self._of(one.path)[1]
+            if group is not None and (one.protects or one.guard):
+                why = "protected" if one.protects else one.guard
+                spoilt[group[0]] = f"{one.task.name} (pid {one.task.pid}) is in it, and is {why}"
+            if one.protects or one.guard:
+                continue
+            contender = self._group(groups, found, *group) if group is not None else self._tree(found, one)
+            if contender is not None:
+                contender.tasks.append(one.task)
+        self.left_out = {path: why for path, why in spoilt.items()}
+        self.contenders = [thing for thing in found.values() if thing.path not in spoilt or not thing.path]
+        self._set_apart()
+
+    def _group(self, groups: Groups, found: dict[str, Thing], path: str, pattern: str) -> Thing | None:
+        thing = found.get(path)
+        if thing is None:
+            own = groups.id_of(path)
+            if own is None:
+                return None
+            thing = found[path] = Thing(f"cgroup:{path}@{own}", path.rpartition("/")[2], pattern, path)
+        return thing
+
+    def _tree(self, found: dict[str, Thing], one: Known) -> Thing | None:
+        """The topmost process above this one (or itself) that a pattern names, with nothing guarded or protected between."""
+        top: Known | None = None
+        at: Known | None = one
+        for _ in range(_MOST_ANCESTORS):
+            if at is None or at.guard or at.protects:
+                break
+            top = at if at.slowed_by else top
+            at = self._known.get(at.parent)
+        if top is None:
+            return None
+        thing = found.get(top.task.subject)
+        if thing is None:
+            title = f"{top.task.name} (pid {top.task.pid})"
+            thing = found[top.task.subject] = Thing(top.task.subject, title, top.slowed_by)
+        return thing
+
+    def _set_apart(self) -> None:
+        """Find the groups of version 2 whose members are all protected: their pressure is what the protected work loses."""
+        mixed: set[str] = {"/"}
+        ours: dict[str, set[int]] = {}
+        for one in self._known.values():
+            if one.protects:
+                ours.setdefault(one.unified, set()).update(one.protects)
+            else:
+                mixed.update(_with_above(one.unified))
+        for path, indices in ours.items():
+            for index in indices if path not in mixed else ():
+                self.protected[index].apart.add(path)
+
+
+def parse_family(stat: bytes) -> tuple[int, bool]:
+    """The parent's pid, and whether it is a thread of the kernel (PF_KTHREAD in its flags), of a line of /proc/PID/stat."""
+    fields = stat.rpartition(b")")[2].split(None, 7)
+    try:
+        return int(fields[1]), bool(int(fields[6]) & _KERNEL_THREAD)
+    except (ValueError, IndexError):
+        return 0, False
+
+
+def _first(pattern: Pattern, path: str) -> str:
+    """The topmost group of a path that a pattern names: the group itself, or one that it is in. Empty: none."""
+    return next((above for above in reversed(list(_with_above(path))) if pattern.fits_group(above)), "")
+
+
+def _with_above(path: str) -> Iterator[str]:
+    while path and path != "/":
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _text(host: Host, path: str) -> str:
+    try:
+        return host.read(path, _MOST_CHARACTERS).decode("utf-8", "replace")
+    except OSError:
+        return ""
