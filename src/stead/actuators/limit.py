@@ -13,16 +13,18 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from stead.cgroups import devices, values
+from stead.cgroups import devices, rivals, units, values
 from stead.cgroups.insiders import protected_inside, too_tight
 from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.session import session_group
 from stead.protocols import Actuator, Host
 
 Unlimited = Literal["max"]
-_SEEN_ONLY: Final = frozenset(("cpu_shares",))
+_SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
+_WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
 _BFQ: Final = 11  # what BFQ's coarser weights round by above 100
 
@@ -31,8 +33,8 @@ class Limit(msgspec.Struct, frozen=True):
     """The limits of one group; None leaves one as it is, or means that the group has none such here.
 
     `cpu_max_percent` is of one core. Lines of `io_max` and `io_latency` are the kernel's ("8:0 rbps=… wbps=… riops=… wiops=…",
-    "8:0 target=10000"), all that there shall be; "*" stands for each disk. `cpu_shares` is only ever read: version 1's own number
-    where no weight says it exactly.
+    "8:0 target=10000"), all that there shall be; "*" stands for each disk. Two come from the plan alone: `cpu_shares`, version
+    1's own number where no weight says it exactly, and `drop_ins`, the properties that systemd keeps a file for until a boot.
     """
 
     cpu_weight: int | None = None
@@ -47,6 +49,7 @@ class Limit(msgspec.Struct, frozen=True):
     pids_max: int | Unlimited | None = None
     frozen: bool | None = None
     cpu_shares: int | None = None
+    drop_ins: list[str] | None = None
 
 
 class LimitActuator:
@@ -58,6 +61,7 @@ class LimitActuator:
     def __init__(self, host: Host, patterns: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> None:
         self._host, self._patterns, self._own = host, patterns, own
         self._found: Groups | None = None
+        self._systemd: int | None = None  # its version, asked for when a unit is first looked at
 
     @property
     def groups(self) -> Groups:
@@ -71,9 +75,15 @@ class LimitActuator:
         groups, path = self.groups, target.name
         if not groups.is_there(target):
             return ABSENT
-        seen = values.read_values(host, groups, path, groups.owner_of(path).kind == "systemd")
-        shares = values.uneven_shares(host, groups, path) if seen["cpu_weight"] is not None else None
-        return Limit(**seen, cpu_shares=shares) if groups.is_there(target) else ABSENT
+        unit = self._managed(path)
+        seen = values.read_values(host, groups, path, unit is not None)
+        if unit is not None:
+            if self._systemd is None:
+                self._systemd = await units.version(host)
+            seen["drop_ins"] = units.drop_ins(host, unit)
+        elif seen["cpu_weight"] is not None:
+            seen["cpu_shares"] = values.uneven_shares(host, groups, path)
+        return Limit(**seen) if groups.is_there(target) else ABSENT
 
     def plan(self, target: Target, now: Limit | Absent, want: Limit | Absent) -> Step:
         """The diff as the kernel will round it. SteadError for what this host lacks and for what must not be limited."""
@@ -87,8 +97,12 @@ class LimitActuator:
             before["cpu_weight"] = now.cpu_weight  # the kernel forgets the weight of a group that was idle
         if "cpu_weight" in before and now.cpu_shares is not None:
             before["cpu_shares"] = now.cpu_shares
+        want_drop_ins = units.properties_of(changed)
+        if now.drop_ins is not None and want_drop_ins:
+            before["drop_ins"] = [prop for prop in want_drop_ins if prop in now.drop_ins]
+            changed["drop_ins"] = want_drop_ins
         note = f"not here: {'; '.join(missing)}" if missing else ""
-        return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=10.0, note=note)
+        return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=_WRITE_S, note=note)
 
     def met(self, now: Limit | Absent, want: Limit | Absent) -> bool:
         """Is each limit that is wanted so? What the group lacks can't be wanted, but something of it must be there."""
@@ -98,6 +112,10 @@ class LimitActuator:
         known = {key: value for key, value in wanted.items() if getattr(now, key) is not None}
         if want.cpu_shares is not None and now.cpu_shares != want.cpu_shares:
             return False
+        if want.drop_ins is not None and now.drop_ins is not None:
+            mine = units.properties_of(_fields(want))
+            if [prop for prop in mine if prop in now.drop_ins] != want.drop_ins:
+                return False
         return (bool(known) or not wanted) and all(same(key, getattr(now, key), value) for key, value in known.items())
 
     async def write(self, host: Host, target: Target, want: Limit | Absent) -> None:
@@ -109,7 +127,34 @@ class LimitActuator:
             raise FileNotFoundError(errno.ENOENT, f"{target} is gone")
         wanted = self._spread(_wanted(now, want))
         self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
-        await values.write_values(host, self.groups, target.name, wanted, want.cpu_shares)
+        unit = self._managed(target.name)
+        if unit is None:
+            return await values.write_values(host, self.groups, target.name, wanted, want.cpu_shares)
+        try:
+            await units.set_limits(host, unit, wanted, want.drop_ins)
+        except SteadError as error:
+            if not self.groups.is_there(target):
+                raise FileNotFoundError(errno.ENOENT, f"{target} is gone") from error
+            raise
+
+    def between(self, seen: Record | None, before: Record | None, want: Record | None) -> bool:
+        """Is this what an interrupted write leaves? Each limit is old or new; the kernel resets the weight of what was idle."""
+        if seen is None or want is None:
+            return False
+        old = before or {}
+        return all(
+            key in _SEEN_ONLY
+            or (key == "cpu_weight" and "cpu_idle" in {**old, **want})
+            or same(key, seen.get(key), value)
+            or same(key, seen.get(key), old.get(key))
+            for key, value in want.items()
+            if value is not None
+        )
+
+    def _managed(self, path: str) -> str | None:
+        """The unit through which a group is set; None: it is written straight."""
+        owner = self.groups.owner_of(path)
+        return owner.unit if owner.kind == "systemd" else None
 
     def _here(self, target: Target, now: Limit, want: Limit) -> tuple[dict[str, Any], list[str]]:
         """What is wanted as it will be, and why some of it is not to be had. SteadError when nothing of it is."""
@@ -149,16 +194,33 @@ class LimitActuator:
         tighter = {key: value for key, value in changed.items() if values.tightens(key, getattr(now, key), value)}
         owner = self.groups.owner_of(path)
         why = f"{path} is {owner.name}'s, which sets its limits itself" if changed and owner.yields else ""
+        if owner.kind == "systemd":
+            why = why or units.too_old(self._systemd, changed)
         if tighter and not why:
             why = protected_inside(self._host, self.groups, path, self._patterns, self._own())
-            why = why or too_tight(self._host, self.groups, path, tighter)
+            why = why or too_tight(self._host, self.groups, path, tighter) or self._claimed(path, tighter)
+            why = why or (session_group(path) if tighter.get("frozen") else "")
         if why:
             raise SteadError(why, f"cgroup:{path}", "leave it as it is", code="limit.refused")
+
+    def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
+        """Another controller that sets one of these here; empty when none runs."""
+        present = rivals.running(self._host)
+        for key in tighter:
+            rival = rivals.claimant(present, f"cgroup.{key}", path)
+            if rival is not None:
+                return f"{rival.name} runs here (process {present[rival.name]}) and sets {key} of {path}: stead yields"
+        return ""
+
+
+def _fields(want: Limit) -> dict[str, Any]:
+    """The limits that are wanted, as they are given."""
+    return {key: value for key, value in msgspec.structs.asdict(want).items() if value is not None and key not in _SEEN_ONLY}
 
 
 def _wanted(now: Limit, want: Limit) -> dict[str, Any]:
     """The limits that are wanted; an idle group has no weight, so there a wanted one says nothing."""
-    fields = {key: value for key, value in msgspec.structs.asdict(want).items() if value is not None and key not in _SEEN_ONLY}
+    fields = _fields(want)
     if fields.get("cpu_idle") and now.cpu_idle is not None:
         fields.pop("cpu_weight", None)
     return fields

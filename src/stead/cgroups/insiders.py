@@ -12,13 +12,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from stead.cgroups.knobs import MAX, place_of
+from stead.host.procfs import parse_stat
 from stead.model.protection import BUILT_IN
 from stead.protocols import Host
 
 if TYPE_CHECKING:
     from stead.cgroups.tree import Groups
 
-_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD, include/linux/sched.h
 LEAST_CPU_PERCENT: Final = 1.0
 
 
@@ -46,15 +46,14 @@ def _protected(host: Host, pid: int, patterns: Sequence[str], own: Mapping[str, 
     if own.get(str(pid)):
         return own[str(pid)]
     try:
-        stat = host.read(f"/proc/{pid}/stat", 4096).decode("utf-8", "replace")
-    except OSError:
+        stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
+    except (OSError, ValueError, IndexError):
         return ""  # it has ended
-    name, fields = stat[stat.find("(") + 1 : stat.rfind(")")], stat[stat.rfind(")") + 1 :].split()
-    if len(fields) > 6 and int(fields[6]) & _KERNEL_THREAD:
+    name = stat.name
+    if stat.of_kernel:
         return f"{name}, a thread of the kernel"
-    started = fields[19] if len(fields) > 19 else ""
-    if own.get(f"{pid}@{started}"):
-        return own[f"{pid}@{started}"]
+    if own.get(f"{pid}@{stat.start_ticks}"):
+        return own[f"{pid}@{stat.start_ticks}"]
     for pattern, what in BUILT_IN.items():
         if fnmatchcase(name.lower(), pattern):
             return f"{name}: {what}"

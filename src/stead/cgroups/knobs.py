@@ -195,7 +195,7 @@ def rounded(field: str, value: Any, texts: Texts, version: str) -> Any:
 
 
 def place_of(groups: Groups, host: Host, field: str, path: str) -> tuple[str, str] | None:
-    """(version, folder) where a field of this group is; None: nowhere. Freezing is in version 2's tree where 1 lacks the group."""
+    """(version, folder) where a field of this group is; None: nowhere. Freezing: version 2's tree where 1 lacks the group."""
     knob = KNOBS[field]
     version, folder = groups.kind(knob.controller), groups.folder(path, knob.controller)
     if field == "frozen" and (version != "v1" or folder is None or host.inode(folder) is None):
