@@ -79,6 +79,9 @@ def test_a_policy_that_can_not_be(tmp_path, text, what):
         "s*d",
         "kernel*",
         "stead-agent",
+        "cgroup:/init.scope",
+        "cgroup:/system.slice/ssh*",
+        "cgroup:/system.slice/systemd-journald.service",
     ],
 )
 def test_a_policy_that_would_allow_a_protected_target_is_refused(tmp_path, target):
@@ -87,7 +90,19 @@ def test_a_policy_that_would_allow_a_protected_target_is_refused(tmp_path, targe
         load_policy(path)
 
 
-@pytest.mark.parametrize("target", ["*", "process:*", "process:python*", "workload:*", "workload:systemd-like", "nginx"])
+OTHERS = [
+    "*",
+    "process:*",
+    "process:python*",
+    "workload:*",
+    "workload:systemd-like",
+    "nginx",
+    "cgroup:*",
+    "cgroup:/batch.slice/*",
+]
+
+
+@pytest.mark.parametrize("target", OTHERS)
 def test_a_policy_that_names_others_is_not(tmp_path, target):
     path = write(tmp_path, f"rules:\n- name: a\n  then: allow\n  when: {{target: ['{target}']}}\n")
     assert load_policy(path).rules[0].when.target == (target,)

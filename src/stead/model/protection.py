@@ -1,6 +1,7 @@
 """What stead never touches, whatever a policy says: the kernel, the init system, the way in by ssh, and stead itself.
 
-The built-in names stand for processes, units and services; the patterns of the policy for everything that has a name.
+The built-in names stand for processes, units, services and each part of a control group's path; the patterns of the policy for
+everything that has a name. Who runs inside a group is for its actuator to look at.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ BUILT_IN: Final[dict[str, str]] = {
     "stead-hub": "stead itself",
     "stead-up": "stead itself",
 }
-_NAMED: Final = frozenset(("process", "unit", "service"))
+_NAMED: Final = frozenset(("process", "unit", "service", "cgroup"))
 _SUFFIXES: Final = (".service", ".socket", ".scope", ".slice", ".timer")
 # names that stand for a built-in pattern when a policy is checked for what it would allow
 _EXAMPLES: Final = (*(name.rstrip("*").rstrip("-:/_") for name in BUILT_IN), "systemd-logind", "systemd-journald", "sshd.service")
@@ -62,6 +63,8 @@ def protected(target: Target, labels: Mapping[str, str], policy: Policy, own: Ma
     """
     names = _names(target, labels)
     why = _process(target, labels, own or {}) if target.kind == "process" else None
+    if target.kind == "cgroup" and not target.name.strip("/"):
+        why = "the root of all control groups holds the init system: no rule may touch it"
     if why:
         return why
     if target.kind in _NAMED:
@@ -110,8 +113,9 @@ def would_allow(rule: Rule, patterns: Sequence[str]) -> str | None:
         if fnmatchcase("process", kind) and fnmatchcase("1", name):
             return "process 1, the init system"
         if any(fnmatchcase(one, kind) for one in _NAMED):
+            parts = name.strip("/").split("/") if fnmatchcase("cgroup", kind) else [name]
             for pattern in (*BUILT_IN, *_EXAMPLES):
-                if _touch(_bare(name).lower(), pattern):
+                if any(part.strip("*?") and _touch(_bare(part).lower(), pattern) for part in parts):
                     return pattern
         for pattern in patterns:
             if _touch(name, pattern) or _touch(given, pattern):
@@ -129,6 +133,9 @@ def _names(target: Target, labels: Mapping[str, str]) -> tuple[str, ...]:
     if target.kind == "process":
         name = labels.get("process", "")
         return (name,) if name else ()
+    if target.kind == "cgroup":
+        parts = [part for part in target.name.split("/") if part]
+        return tuple(dict.fromkeys((target.name, *parts, *map(_bare, parts))))
     bare = _bare(target.name)
     return (target.name,) if bare == target.name else (target.name, bare)
 
