@@ -104,6 +104,15 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class Alarmed(Protocol):
+    """A probe that may be called for before its time: by pressure, or by events of control groups."""
+
+    name: str
+
+    def alarms(self) -> Sequence[str]: ...  # files that the kernel tells by POLLPRI on: /proc/pressure/memory, …/memory.events
+
+
+@runtime_checkable
 class Detector(Protocol):
     """Judges observations and keeps its own bounded memory of them. No IO, no clock.
 

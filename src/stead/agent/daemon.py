@@ -19,6 +19,7 @@ from stead.agent.answers import Answers
 from stead.agent.door import Doorkeeper
 from stead.agent.supervisor import Supervisor
 from stead.agent.tidying import tidy_for_ever
+from stead.agent.wake import Wake
 from stead.agent.wiring import Wired, wire
 from stead.config import load_config
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, SteadError
@@ -80,32 +81,48 @@ async def tick(wired: Wired, now: Now) -> None:
 
 
 async def tick_for_ever(wired: Wired, supervisor: Supervisor, ready: asyncio.Event | None) -> None:
-    """One tick an interval on a fixed grid; ticks that were missed (a suspended machine) are not made up for."""
+    """One tick an interval on a fixed grid; ticks that were missed (a suspended machine) are not made up for.
+
+    Between them there are ticks where a probe's alarms call for one (`agent.wake`).
+    """
     loop = asyncio.get_running_loop()
     interval_s = wired.config.agent.interval_s
+    observer = wired.road.plugged.observer
+    wake = Wake([watch.probe for watch in observer.watches], observer.hasten)
     due = loop.time()
     first = True
-    while True:
-        now = wired.clock.now()
-        try:
-            await tick(wired, now)
-        except SteadError as error:  # a full disk, say: a restart would not mend it, so the watchdog hears that we live
-            note(wired, str(error), now)
-            supervisor.tick(now.mono_ms)
-        except Exception as error:
-            note(wired, f"{type(error).__name__}: {error}", now, trace=True)
-        else:
-            note(wired, "", now)
-            supervisor.tick(now.mono_ms)
-        if first:
-            first = False
-            gc.collect()
-            gc.freeze()  # what is there now stays: later collections need not look at it
-            supervisor.ready()
-            if ready is not None:
-                ready.set()
-        due = max(due + interval_s, loop.time())
-        await asyncio.sleep(due - loop.time())
+    try:
+        while True:
+            await tick_once(wired, supervisor)
+            if first:
+                first = False
+                gc.collect()
+                gc.freeze()  # what is there now stays: later collections need not look at it
+                supervisor.ready()
+                if ready is not None:
+                    ready.set()
+            due = max(due + interval_s, loop.time())
+            wake.follow()
+            while await wake.before(due):
+                await tick_once(wired, supervisor)
+                wake.follow()
+    finally:
+        wake.close()
+
+
+async def tick_once(wired: Wired, supervisor: Supervisor) -> None:
+    """One tick, whatever becomes of it: what fails is told, and the watchdog hears of ticks that were completed."""
+    now = wired.clock.now()
+    try:
+        await tick(wired, now)
+    except SteadError as error:  # a full disk, say: a restart would not mend it, so the watchdog hears that we live
+        note(wired, str(error), now)
+        supervisor.tick(now.mono_ms)
+    except Exception as error:
+        note(wired, f"{type(error).__name__}: {error}", now, trace=True)
+    else:
+        note(wired, "", now)
+        supervisor.tick(now.mono_ms)
 
 
 def note(wired: Wired, why: str, now: Now, *, trace: bool = False) -> None:

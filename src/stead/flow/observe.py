@@ -80,6 +80,12 @@ class Observer:
         self.watches = [Watch(probe, own, int(tick_s * 1000)) for probe, own in wanted if own.enabled]
         self.cpu_clock = cpu_clock
 
+    def hasten(self, name: str) -> None:
+        """Let a probe be read at the next tick, however soon that comes."""
+        for watch in self.watches:
+            if watch.probe.name == name:
+                watch.due_ms = 0
+
     def specs(self) -> dict[str, MetricSpec]:
         """Every metric that can come from here, by id."""
         found = {spec.id: spec for watch in self.watches for spec in watch.probe.metrics}
