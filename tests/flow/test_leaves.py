@@ -19,7 +19,7 @@ from stead.flow import receipt, record, runs
 from stead.flow.record import Stamp
 from stead.ledger.leaf import canonical, leaf
 from stead.ledger.strict_leaf import unfit
-from stead.model.change import Attempt, Hold, Receipt, Run, RunState, Verdict
+from stead.model.change import Attempt, Govern, Governed, Hold, Receipt, Run, RunState, Verdict
 from stead.model.find import Finding
 from stead.model.policy import Autonomy
 from stead.model.record import Entry, StoredEntry
@@ -30,6 +30,8 @@ from tests.flow.kit import ANN, NOW, PREDICTION, approval, decision, dial_step, 
 COMMITTED = Path(__file__).with_name("leaves.json")
 FIRST = json.loads((Path(__file__).parent.parent / "vectors" / "leaves_v1.json").read_text())
 LEAVES = [one["leaf"].encode() for one in FIRST["leaves"]]
+GOVERN = Govern("level", "m", "host", 5.0, 2.0, 9.0, used_metric="u", used_subject="host")
+GOVERNED = Governed(0, "level", 4.0, 3.0, 9.0, 12, 1.5, "m is 1.5", NOW.unix_ms)
 FREE = frozenset(("before", "want", "after", "found", "left", "identity", "within", "ceilings"))  # their members are actuators'
 
 
@@ -38,7 +40,7 @@ def samples() -> list[Entry]:
     finding = Finding("f1", "band|m|s", "band", "m", "host", "warning", "t", 1.5, 0.9, "cores", 1, 2, 3, cleared_ms=4)
     at = stamp()
     waiting, first = runs.start(
-        proposal((dial_step(lease_s=9.0),), prediction=PREDICTION), decision("ask", approvals_needed=1), at
+        proposal((dial_step(lease_s=9.0, govern=GOVERN),), prediction=PREDICTION), decision("ask", approvals_needed=1), at
     )
     attempt = Attempt("t1", "run-1", 0, "forward", {"level": 1}, {"level": 9}, NOW.unix_ms)
     hold = Hold("turn", "dial:a@1", "f1", ANN, NOW.unix_ms)
@@ -54,6 +56,7 @@ def samples() -> list[Entry]:
         record.attempt_made(waiting, attempt, at, ("yes",)),
         record.receipt_made(msgspec.structs.replace(waiting, approvals=(approval(),)), stepped, at),
         record.conflict_seen(waiting, 0, {"level": 5}, at),
+        record.run_adjusted(msgspec.structs.replace(waiting, governed=(GOVERNED,)), at),
         record.verdict_made(waiting, Verdict("helped", "r", 1.0, 0.5, 0.7, 1), at),
         record.hold_made(hold, waiting, at.by(ANN)),
         record.hold_lifted(hold, at.by(ANN)),
@@ -76,6 +79,7 @@ def receipt_issued(run: Run, at: Stamp) -> Entry:
         approvals=(approval(used_ms=1),),
         receipts=(Receipt("t1", 0, "forward", "done", {"level": 9}, "", NOW.unix_ms, 0.1, 0.2, ("turn a to 9",)),),
         verdict=Verdict("helped", "r", 1.0, 0.5, 0.7, 1),
+        governed=(GOVERNED,),
     )
     return receipt.issued(done, [record.run_moved(done, at)], [stored], 3, at.new_id)
 
@@ -127,7 +131,7 @@ def test_the_leaves_of_the_first_release_say_nothing_that_is_not_said_any_more()
 def test_every_type_of_the_first_release_is_among_them() -> None:
     types = {one["type"] for one in FIRST["leaves"]}
     assert {f"run.{state}" for state in get_args(RunState)} <= types
-    assert set(said()) - types == {"receipt.issued", "metrics.action_recommended", "hold.made", "hold.lifted"}
+    assert set(said()) - types == {"receipt.issued", "run.adjusted", "metrics.action_recommended", "hold.made", "hold.lifted"}
 
 
 def test_the_leaves_of_the_first_release_are_canonical_and_name_what_is_beside_them() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stead.flow import runs
+from stead.flow import adjust, runs
 from stead.flow.record import plan_hash
 from stead.flow.write import Entries, Writer, id_source
 from stead.model.change import Absent, Run, Step
@@ -184,7 +184,8 @@ class Hands:
         return await self._back(run, (*pending, *entries))
 
     async def _back(self, run: Run, pending: Entries) -> Run:
-        steps = runs.to_undo(run)
+        run, told = adjust.told(self.writer, run, at_once=True)
+        pending, steps = (*pending, *told), runs.to_undo(run)
         for index in steps:
             run, pending = await self.writer.back(run, index, pending)
             if index != steps[-1]:
@@ -199,12 +200,13 @@ class Hands:
 
     async def met(self, run: Run) -> list[bool | None]:
         """Does each step still hold? None: it could not be read, or its target is gone."""
-        return [await self._holds(step) for step in run.proposal.steps]
+        return [await self._holds(run, index) for index in range(len(run.proposal.steps))]
 
-    async def _holds(self, step: Step) -> bool | None:
+    async def _holds(self, run: Run, index: int) -> bool | None:
+        step = run.proposal.steps[index]
         try:
             seen = await self.writer.look(step)
-            return None if isinstance(seen, Absent) and step.want is not None else self.writer.met(step, seen, step.want)
+            return None if isinstance(seen, Absent) and step.want is not None else self.writer.as_left(run, index, seen)
         except SteadError:
             return None
 
@@ -220,7 +222,43 @@ class Hands:
 
     async def moot(self, run: Run) -> Run:
         """Record that a run's targets are gone."""
-        return await self._commit(runs.gone(run, "the target is gone", self.writer.stamp()))
+        run, told = adjust.told(self.writer, run, at_once=True)
+        moved, entries = runs.gone(run, "the target is gone", self.writer.stamp())
+        return await self._commit((moved, (*told, *entries)))
+
+    async def adjust(self, run: Run, index: int, choose: adjust.Choose) -> Run:
+        """Move a governed step's value to where `choose` says, while its run is watched or held; nothing while paused.
+
+        Yields where it is not as stead left it (the run ends as conflict, or moot). The run comes back with where its values
+        stand; the ledger is told of that every few minutes, and at the end. Raises SteadError when it can't be.
+        """
+        async with self._locked(run):
+            run = self._newest(run)
+            written = runs.outcome(run, index, "forward")
+            mine = run.state in ("verifying", "held") and written is not None and written.outcome == "done"
+            if not mine or not self.writer.may_write(run):
+                return run
+            try:
+                seen = await self.writer.look(run.proposal.steps[index])
+            except SteadError:
+                return run
+            if isinstance(seen, Absent):
+                return await self.moot(run) if await self.is_gone(run) else run
+            if not self.writer.as_left(run, index, seen):
+                return await self._undo(run, "not_held", ())
+            return await self._told(await adjust.adjust(self.writer, run, index, seen, choose))
+
+    async def tell(self, run: Run) -> Run:
+        """Let the ledger know where a run's governed values stand, before the process ends."""
+        async with self._locked(run):
+            return await self._told(self._newest(run), at_once=True)
+
+    async def _told(self, run: Run, at_once: bool = False) -> Run:
+        run, entries = adjust.told(self.writer, run, at_once)
+        if entries:
+            await self._commit((run, entries))
+            self.writer.governing.tell(run, run.updated_ms)
+        return run
 
     async def renew(self, run: Run, until_ms: int) -> Run:
         """Extend a held run's lease, if what stead left is still there; else yield: moot, conflict, or undone by another."""
@@ -277,7 +315,7 @@ class Hands:
     def _newest(self, run: Run) -> Run:
         """The run as it is durable now: whoever asks may have waited for its lock."""
         live = next((one for one in self.ledger.live_runs() if one.id == run.id), None)
-        return live or self.writer.ended.get(run.id, run)
+        return self.writer.governing.of(live or self.writer.ended.get(run.id, run))
 
     async def _commit(self, moved: runs.Moved) -> Run:
         run, entries = moved

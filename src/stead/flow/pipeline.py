@@ -16,10 +16,11 @@ import msgspec
 
 from stead import __version__
 from stead.catalog.windows import in_window
-from stead.flow import record, runs
+from stead.flow import leases, record, runs
 from stead.flow.clock_steps import ClockSteps, carried
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
+from stead.flow.govern import Governor
 from stead.flow.health import Missed, stations
 from stead.flow.measure import measured
 from stead.flow.place import Place, Plugged, identities
@@ -72,6 +73,7 @@ class Road:
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
         self.tasks, self.clock_steps = Tasks(), ClockSteps()
+        self.governor = Governor(place.hands, series, series.value)
         self._cpu_s: deque[float] = deque(maxlen=60)
 
     async def start(self, now: Now) -> None:
@@ -100,6 +102,9 @@ class Road:
     async def stop(self, now: Now) -> None:
         """Let runs that act come to a rest, and record the end."""
         await self.tasks.finish()
+        for run in list(self.runs.values()):
+            if run.governed:
+                await self.place.hands.tell(run)
         await self.place.ledger.commit([record.agent_stopped(__version__, self.stamp(now))])
 
     # -- the road ---------------------------------------------------------------------------------------------------
@@ -116,6 +121,8 @@ class Road:
         for wish in self.wishes(now):
             await self.consider(wish, now)
         await self.follow(now)
+        for run, moving in self.governor.due(self.runs.values(), self.tasks.busy, now):
+            self.tasks.start(run.id, self._carry(run, moving, "a limit"))
         await self.close_window(now)
         if self.ticks % FORGET_TICKS == 0:
             self.forget(now)
@@ -183,6 +190,7 @@ class Road:
             holds=tuple(self.holds),
             recent=(*self.recent, *self.runs.values()),
             identities=identities(self.plugged.drivers),
+            each=self.plugged.each,
             mode=self.autonomy().mode,
             profile=self.config.safety.profile,
             ceiling=0 if self.autonomy().locked else self.autonomy().ceiling("host", self.default_ceiling),
@@ -239,7 +247,7 @@ class Road:
                 elif run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0):
                     failed |= await self._weigh(run, now)
                 elif run.state == "held":
-                    await self._mind_lease(run, now)
+                    await leases.mind(self, run, now)
 
     async def admitted(self, run: Run, now: Now) -> str:
         """Ask the policy again before an approved run begins: empty when it may, else why not (refused, or not yet)."""
@@ -307,24 +315,6 @@ class Road:
             self.put_back(moved, judged.result)
         return judged.result in runs.FAILED
 
-    async def _mind_lease(self, run: Run, now: Now) -> None:
-        """A run under its lease: renewed when little of it is left and it is still wanted, put back at its end."""
-        lease_ms, until_ms = runs.lease_ms(run.proposal) or 0, run.lease_until_ms or 0
-        if now.unix_ms >= until_ms - lease_ms // 4 and self._still_wanted(run, now):
-            self.learn(await self.place.hands.renew(run, now.unix_ms + lease_ms))
-        elif now.unix_ms >= until_ms:
-            self.put_back(run, "lease")
-
-    def _still_wanted(self, run: Run, now: Now) -> bool:
-        """It helped, what it answers is still so, and neither a pause, the mode nor the policy is against it by now."""
-        helped = run.verdict is not None and run.verdict.result == "helped"
-        if not helped or all(finding.id != run.proposal.finding_id for finding in self.findings.values()):
-            return False
-        context = self.deciding(now)
-        decision = decide(run.proposal, self.policy, context, now)
-        stopped = context.autonomy.paused or context.autonomy.mode != "act"
-        return not stopped and (decision.answer != "deny" or decision.retry)  # a budget that is used up ends nothing
-
     async def keep(self, run: Run, entries: Sequence[Any], now: Now, **more: Any) -> Run:
         """Record a run's move, then know it."""
         with self.tasks.at_work(run.id):
@@ -335,6 +325,10 @@ class Road:
 
     def learn(self, run: Run, *, told: bool = False) -> None:
         """Know a run's newest state, which is in the ledger already (and, if `hands` moved it, on the bus)."""
+        known = self.runs.get(run.id)
+        if known is not None and run.governed and known.state == run.state and known.lease_until_ms == run.lease_until_ms:
+            self.runs[run.id] = run  # a governed value was moved: no news
+            return
         if not told and self.runs.get(run.id) is not run:
             self.teller.logged(run)
         if run.final:

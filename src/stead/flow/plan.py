@@ -7,7 +7,6 @@ A dry run is this and no more. What can't be planned comes back as a proposal wi
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,9 +15,9 @@ import msgspec
 from stead.flow import runs
 from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import plan_hash
+from stead.flow.wanted import LEASE_S, ImpossibleError, governed, started, wanted
 from stead.flow.write import READ_TIMEOUT_S, to_record
-from stead.model.catalog import StateChange
-from stead.model.change import ABSENT, Absent, Control, Prediction, Proposal, Step, Twin
+from stead.model.change import ABSENT, Absent, Control, Govern, Prediction, Proposal, Reason, Step, Twin
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.policy import Policy
@@ -27,10 +26,6 @@ from stead.protocols import Actuator, Host, Latest
 Mean = Callable[[str, str, float], float | None]  # (metric, subject, the last … seconds) → mean, None when unknown
 UNSUPPORTED: Final = "unsupported"
 UNREADABLE: Final = "unreadable now"
-
-
-class _ImpossibleError(Exception):
-    """Why a wish can't be planned."""
 
 
 async def plan(
@@ -49,16 +44,23 @@ async def plan(
     `mean` gives a prediction's baseline over the time before; without it the latest value is taken.
     """
     steps: list[Step] = []
+    left_out: list[str] = []
     impossible = f"{UNSUPPORTED}: {wish.playbook.unsupported}" if wish.playbook.unsupported else ""
     if not impossible:
         try:
             for setting in wish.settings:
-                step = await _step(setting, wish, actuators, host, latest)
+                try:
+                    step = await _step(setting, wish, actuators, host, latest)
+                except ImpossibleError as error:
+                    if not setting.one_of:
+                        raise
+                    left_out.append(str(error))
+                    continue
                 if step is not None:
                     steps.append(step)
             if wish.settings and not steps:
-                impossible = f"{runs.ALREADY_SO}: nothing to change"
-        except _ImpossibleError as error:
+                impossible = left_out[0] if left_out else f"{runs.ALREADY_SO}: nothing to change"
+        except ImpossibleError as error:
             impossible, steps = str(error), []
     return _proposal(wish, tuple(steps), impossible, latest, mean, policy, now, new_id, catalog_version)
 
@@ -85,7 +87,7 @@ def _proposal(
         tier=playbook.tier,
         confidence=playbook.confidence,
         steps=steps,
-        prediction=None if impossible else _prediction(wish, latest, mean),
+        prediction=None if impossible else _prediction(wish, steps, latest, mean),
         verify_s=playbook.verify.window_s,
         plan_hash=plan_hash(steps),
         created_ms=now.unix_ms,
@@ -97,10 +99,11 @@ def _proposal(
         catalog_version=catalog_version,
         impossible=impossible,
         good_readings=playbook.verify.good_readings,
+        keep_while=tuple(Reason(metric, _bound("subject", wish), above) for metric, above in playbook.keep_while.items()),
     )
 
 
-def _prediction(wish: Wish, latest: Latest, mean: Mean | None) -> Prediction | None:
+def _prediction(wish: Wish, steps: tuple[Step, ...], latest: Latest, mean: Mean | None) -> Prediction | None:
     said = wish.playbook.predict
     if said is None:
         return None
@@ -110,7 +113,7 @@ def _prediction(wish: Wish, latest: Latest, mean: Mean | None) -> Prediction | N
         said.metric,
         subject,
         said.direction,
-        said.at_least,
+        said.at_least * _sum_of(steps, said.of_steps) if said.of_steps else said.at_least,
         said.relative,
         said.within_s,
         baseline,
@@ -118,6 +121,11 @@ def _prediction(wish: Wish, latest: Latest, mean: Mean | None) -> Prediction | N
         tuple(Control(one.metric, _bound(one.subject, wish), one.at_least_share) for one in said.controls),
         Twin(said.twin.metric or said.metric, said.twin.subject) if said.twin else None,
     )
+
+
+def _sum_of(steps: tuple[Step, ...], part: str) -> float:
+    """What the targets of all steps have together of this part of their identity: the bytes of files."""
+    return float(sum(int(value) for step in steps if (value := step.target.identity.get(part, "")).isdigit()))
 
 
 def _bound(subject: str, wish: Wish) -> str:
@@ -134,31 +142,45 @@ async def _step(
     template, target = setting.template, setting.target
     actuator = actuators.get(template.actuator)
     if actuator is None:
-        raise _ImpossibleError(f"{UNSUPPORTED}: the actuator {template.actuator}")
+        raise ImpossibleError(f"{UNSUPPORTED}: the actuator {template.actuator}")
     strange = sorted(set(template.state) - set(actuator.state.__struct_fields__))
     if strange:
-        raise _ImpossibleError(f"{UNSUPPORTED}: {template.actuator} has no {', '.join(strange)}")
+        raise ImpossibleError(f"{UNSUPPORTED}: {template.actuator} has no {', '.join(strange)}")
     seen = await _read(actuator, host, setting)
     if isinstance(seen, Absent):
-        raise _ImpossibleError(f"{runs.GONE}: {target} is not there any more")
+        raise ImpossibleError(f"{runs.GONE}: {target} is not there any more")
     subject = wish.finding.subject if wish.finding else str(target)
     values = to_record(seen) or {}
-    wanted = {name: _resolved(name, value, values.get(name), subject, latest) for name, value in template.state.items()}
+    fields = wanted(template, values, actuator.state, subject, latest)
+    moved = template.govern if template.govern and fields.get(template.govern.field) is not None else None
+    rule = governed(moved, fields, values, subject, latest) if moved else None
+    fields = started(rule, fields) if rule else fields
     try:
-        want = ABSENT if template.absent else msgspec.convert(wanted, actuator.state, strict=False)
+        want = ABSENT if template.absent else msgspec.convert(fields, actuator.state, strict=False)
         if actuator.met(seen, want):
             return None
         step = actuator.plan(target, seen, want)
     except msgspec.ValidationError as error:
-        raise _ImpossibleError(f"{template.actuator} can't be set so: {error}") from error
+        raise ImpossibleError(f"{template.actuator} can't be set so: {error}") from error
     except SteadError as error:
-        raise _ImpossibleError(f"{UNSUPPORTED}: {error}") from error
+        raise ImpossibleError(f"{UNSUPPORTED}: {error}") from error
     except Exception as error:
-        raise _ImpossibleError(f"{UNSUPPORTED}: {template.actuator} can't plan this: {error!r}") from error
+        raise ImpossibleError(f"{UNSUPPORTED}: {template.actuator} can't plan this: {error!r}") from error
     if not step.diff:
         return None
+    if rule is not None:
+        return _lent(step, rule, template.lease_s or LEASE_S)
     lease_s = None if step.undo == "none" else template.lease_s  # what can't be put back can't be lent
     return msgspec.structs.replace(step, lease_s=lease_s)
+
+
+def _lent(step: Step, rule: Govern, lease_s: float) -> Step:
+    """A governed step: under a lease always, and only where it can be put back."""
+    if step.undo == "none":
+        raise ImpossibleError(f"{UNSUPPORTED}: {rule.field} can't be moved, for it can't be put back: {step.undo_reason}")
+    if rule.field not in step.diff:
+        raise ImpossibleError(f"{UNSUPPORTED}: {rule.field} is {(step.want or {}).get(rule.field)} by another's hand already")
+    return msgspec.structs.replace(step, govern=rule, lease_s=lease_s)
 
 
 async def _read(actuator: Actuator[Any], host: Host, setting: BoundSetting) -> Any:
@@ -166,38 +188,6 @@ async def _read(actuator: Actuator[Any], host: Host, setting: BoundSetting) -> A
         async with asyncio.timeout(READ_TIMEOUT_S):
             return await actuator.read(host, setting.target)
     except TimeoutError as error:
-        raise _ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
+        raise ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read within {READ_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        raise _ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read: {error}") from error
-
-
-def _resolved(name: str, value: Any, present: Any, subject: str, latest: Latest) -> Any:
-    """A wanted value, made absolute where it is relative to the present one or to a metric."""
-    if not isinstance(value, StateChange):
-        return value
-    base = _based(name, value, present, subject, latest)
-    if value.at_most_times is not None and _number(present):
-        base = min(base, present * value.at_most_times)
-    if value.at_least_times is not None and _number(present):
-        base = max(base, present * value.at_least_times)
-    if value.at_most is not None:
-        base = min(base, value.at_most)
-    if value.at_least is not None:
-        base = max(base, value.at_least)
-    whole = isinstance(present, int) or (present is None and float(base).is_integer())
-    return math.ceil(base) if whole else base
-
-
-def _based(name: str, change: StateChange, present: Any, subject: str, latest: Latest) -> float:
-    if change.from_metric:
-        found = latest(change.from_metric, subject)
-        if found is None:
-            raise _ImpossibleError(f"{change.from_metric} of {subject} is unknown, and {name} follows it")
-        return found
-    if not _number(present):
-        raise _ImpossibleError(f"{name} is unknown now, so it can't be changed relative to that")
-    return float(present) * (1.0 if change.multiply is None else change.multiply) + (change.add or 0.0)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        raise ImpossibleError(f"{UNREADABLE}: {setting.target} could not be read: {error}") from error

@@ -23,9 +23,14 @@ ISSUED: Final = "receipt.issued"
 BINDS: Final = (
     *("finding.opened", "proposal.made", "metrics.action_recommended", "decision.made", "governance.policy.check"),
     *("approval.given", "approval.denied", "approval.expired", "attempt.made", "receipt.made", "conflict.seen"),
-    *("verdict.made", "hold.made", ISSUED),
+    *("run.adjusted", "verdict.made", "hold.made", ISSUED),
 )
-MANY: Final = ("governance.policy.check", "attempt.made", "receipt.made")  # left out first, in this order, where room is short
+MANY: Final = (
+    "governance.policy.check",
+    "run.adjusted",
+    "attempt.made",
+    "receipt.made",
+)  # left out first, in this order, where room is short
 STORED_MAX: Final = 1000
 DETAIL_MAX_BYTES: Final = 40_000  # above it the steps are told by their own leaves alone
 ROOM_BYTES: Final = LEAF_MAX_BYTES - 2_000  # what surrounds a body takes some 500
@@ -171,7 +176,15 @@ def _step(run: Run, index: int) -> dict[str, Any]:
         for one in run.receipts
         if one.step == index
     ]
-    return {"actuator": step.actuator, "before": step.before, "receipts": told, "target": step.target, "want": step.want}
+    governed = next((one for one in run.governed if one.step == index), None)
+    return {
+        "actuator": step.actuator,
+        "before": step.before,
+        "governed": governed,
+        "receipts": told,
+        "target": step.target,
+        "want": step.want,
+    }
 
 
 def _undo(run: Run) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def entry(type_: str, stamp: Stamp, body: Any, *, subject: str = "", cause: str 
 
 
 def plan_hash(steps: Sequence[Step]) -> str:
-    """What an approval binds to: sha256 over every step's actuator, target with identity, before, want and undo."""
+    """What an approval binds to: sha256 over every step's actuator, target with identity, before, want, undo and range."""
     plan = [
         {
             "actuator": step.actuator,
@@ -61,6 +61,7 @@ def plan_hash(steps: Sequence[Step]) -> str:
             "target": {"identity": step.target.identity, "kind": step.target.kind, "name": step.target.name},
             "undo": step.undo,
             "want": step.want,
+            **({"govern": msgspec.to_builtins(step.govern)} if step.govern else {}),
         }
         for step in steps
     ]
@@ -162,7 +163,13 @@ def approval_expired(run: Run, reason: str, stamp: Stamp) -> Entry:
 def attempt_made(run: Run, attempt: Attempt, stamp: Stamp, approvals: Iterable[str] = ()) -> Entry:
     """What is there and what will be there, before it is written."""
     step = run.proposal.steps[attempt.step]
-    body = {"approvals": tuple(approvals), "attempt": attempt, "actuator": step.actuator, "target": step.target}
+    body = {
+        "actuator": step.actuator,
+        "approvals": tuple(approvals),
+        "attempt": attempt,
+        "range": _range(step),
+        "target": step.target,
+    }
     return entry("attempt.made", stamp, body, subject=run.id, cause=run.cause)
 
 
@@ -207,6 +214,35 @@ def run_moved(run: Run, stamp: Stamp) -> Entry:
         "verify_at_ms": run.verify_at_ms,
     }
     return entry(f"run.{run.state}", stamp, body, subject=run.id, cause=run.cause, bulk=run.reason or None)
+
+
+def run_adjusted(run: Run, stamp: Stamp) -> Entry:
+    """Where its governed values stand, of how many moves in all, and between which values they have been."""
+    steps = run.proposal.steps
+    moved = [
+        {
+            "actuator": steps[one.step].actuator,
+            "count": one.moves,
+            "field": one.field,
+            "high": one.most,
+            "last": one.value,
+            "low": one.least,
+            "metric": rule.metric if (rule := steps[one.step].govern) else "",
+            "range": _range(steps[one.step]),
+            "reading": one.reading,
+            "reason": one.reason,
+            "step": one.step,
+            "target": steps[one.step].target,
+        }
+        for one in run.governed
+    ]
+    return entry("run.adjusted", stamp, {"moved": moved}, subject=run.id, cause=run.cause)
+
+
+def _range(step: Step) -> dict[str, Any] | None:
+    """The range in which a step's value may be moved, as it was decided."""
+    rule = step.govern
+    return {"field": rule.field, "high": rule.high, "law": rule.law, "low": rule.low} if rule else None
 
 
 def hold_made(hold: Hold, run: Run, stamp: Stamp) -> Entry:

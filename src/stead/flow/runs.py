@@ -238,6 +238,12 @@ def renewed(run: Run, until_ms: int, stamp: Stamp) -> Moved:
     return _move(msgspec.structs.replace(run, lease_until_ms=until_ms), "held", stamp, reason="its lease was renewed")
 
 
+def adjusted(run: Run, stamp: Stamp) -> Moved:
+    """Its governed values were moved: where they stand, and how often they were."""
+    _need(run, "adjusted", "verifying", "held", "undoing")
+    return _note(run, stamp, record.run_adjusted(run, stamp))
+
+
 def lease_ms(proposal: Proposal) -> int | None:
     """The shortest lease of its steps; None when it has none."""
     leases = [step.lease_s for step in proposal.steps if step.lease_s is not None]

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.flow import runs
+from stead.flow.govern_state import GovernedRuns
 from stead.flow.keep import Keeper
 from stead.flow.record import AGENT, Stamp
 from stead.host.operations import NotedHost
@@ -31,6 +32,7 @@ ENDED_MAX: Final = 256
 POINTS: Final = ("before_attempt", "after_attempt", "before_write", "after_write", "after_read", "after_receipt")
 State = Any
 Way = Literal["forward", "undo"]
+AnyWay = Literal["forward", "undo", "adjust"]
 Outcome = Literal["done", "already", "failed", "unknown", "moot", "conflict"]
 NOT_NOTED: Final = "not known: stead ended in the middle of the write, and read afterwards what was there"
 Entries = tuple[Entry, ...]
@@ -81,6 +83,7 @@ class Writer:
         self.host, self.actuators, self.keeper = host, actuators, Keeper(ledger, bus, new_id)
         self.clock, self.paused, self.new_id, self.mark = clock, paused, new_id, mark
         self.ended: dict[str, Run] = {}  # the newest runs that became final here
+        self.governing = GovernedRuns()
 
     def stamp(self) -> Stamp:
         """Here and now, by the agent."""
@@ -90,6 +93,7 @@ class Writer:
         """Make a run's transitions durable, then tell whoever listens. Raises SteadError, and then nothing is recorded."""
         await self.keeper.commit(entries, runs=(run,), use_approvals=use_approvals)
         if run.final:
+            self.governing.forget(run)
             self.ended[run.id] = run
             for oldest in list(self.ended)[:-ENDED_MAX]:
                 del self.ended[oldest]
@@ -177,28 +181,35 @@ class Writer:
             return self._settle(run, index, "undo", "conflict", seen, "not as stead left it", pending)
         return await self._set(run, index, "undo", seen, step.before, pending)
 
+    def as_left(self, run: Run, index: int, seen: State | Absent) -> bool:
+        """Is a step as stead left it: as it was written, or where a governed value was moved to?"""
+        step = run.proposal.steps[index]
+        return self.met(step, seen, self.governing.wanted(run, index, to_record(seen)))
+
     def _ours(self, run: Run, index: int, seen: State | Absent) -> bool:
         step = run.proposal.steps[index]
         done = runs.outcome(run, index, "forward")
         partly = done is None or done.outcome != "done" or runs.outcome(run, index, "undo") is not None
-        return self.met(step, seen, step.want) or (partly and self._between(step, seen, step.before, step.want))
+        want = self.governing.wanted(run, index, to_record(seen))
+        return self.met(step, seen, want) or (partly and self._between(step, seen, step.before, want))
 
     async def _set(
         self, run: Run, index: int, way: Way, seen: State | Absent, want: Record | None, pending: Entries
     ) -> runs.Moved:
         step = run.proposal.steps[index]
-        self._mark(step, way, "before_attempt")
+        self.mark_step(step, way, "before_attempt")
         run, attempt = await self._attempt(run, index, way, seen, want, pending)
-        self._mark(step, way, "after_attempt")
+        self.mark_step(step, way, "after_attempt")
         cpu_s, began = time.thread_time(), self.clock.now().mono_ms
-        error, operations = await self._write(run, step, way, want)
-        self._mark(step, way, "after_write")
+        error, operations = await self.write_state(run, step, way, want)
+        self.mark_step(step, way, "after_write")
         outcome, after, why = await self._read_back(step, want, error)
-        self._mark(step, way, "after_read")
+        self.mark_step(step, way, "after_read")
         cost = (time.thread_time() - cpu_s, (self.clock.now().mono_ms - began) / 1000)
         return self._settle(run, index, way, outcome, after, why, (), attempt.id, cost, operations)
 
-    def _mark(self, step: Step, way: Way, point: str) -> None:
+    def mark_step(self, step: Step, way: AnyWay, point: str) -> None:
+        """Name a point at which tests try a crash."""
         self.mark(f"act.{step.actuator}.{way}.{point}")
 
     async def _attempt(
@@ -211,12 +222,12 @@ class Writer:
         await self.commit(run, (*pending, *entries), unused)
         return run, attempt
 
-    async def _write(self, run: Run, step: Step, way: Way, want: Record | None) -> tuple[str, tuple[str, ...]]:
+    async def write_state(self, run: Run, step: Step, way: AnyWay, want: Record | None) -> tuple[str, tuple[str, ...]]:
         """Write; returns what went wrong (or nothing) and what was really done. Pause is looked at right before it."""
         actuator, door = self._actuator(step), NotedHost(self.host)
-        if way == "forward" and not self.may_write(run):
+        if way != "undo" and not self.may_write(run):
             return "paused before it was written", ()
-        self._mark(step, way, "before_write")
+        self.mark_step(step, way, "before_write")
         wrong = ""
         try:
             async with asyncio.timeout(step.duration_s):

@@ -1,0 +1,99 @@
+"""Govern: when a governed value is due, what its law says, and who moves it. One loop for each governed step of a live run.
+
+The range was decided and recorded once; a move inside it asks nobody and is no entry of its own. A law's memory is not kept:
+after a restart it begins anew from where the value is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from stead.control.laws import LAWS, State, at, begin
+from stead.flow.act import Hands
+from stead.flow.adjust import Choice
+from stead.flow.govern_state import governed_steps
+from stead.flow.measure import Memory
+from stead.model.change import Govern, Run
+from stead.model.observe import Now
+from stead.protocols import Latest
+
+LIVE: Final = ("verifying", "held")
+ROUNDING: Final = 0.02  # of the value: what a system may have rounded does not move the law
+WORDS: Final = {
+    "unknown": "{metric} is not known, so it loosens",
+    "bad": "{metric} is {reading:.4g}, above {level:g}",
+    "recedes": "{metric} is {reading:.4g}, above {level:g}, and falls already",
+    "waits": "{metric} is {reading:.4g}; it waits after the last time that it was above {level:g}",
+    "in between": "{metric} is {reading:.4g}, close to {level:g}",
+    "tries": "{metric} is {reading:.4g}, below {level:g}: a step is tried",
+    "at the edge": "{metric} is {reading:.4g}; a step further it was above {level:g}",
+    "at the end": "{metric} is {reading:.4g}, and this is the end of the range",
+}
+
+
+class Loop(msgspec.Struct):
+    """One governed step: its law's memory, and since when readings count for the next move (both times monotonic, in ms)."""
+
+    due_ms: float
+    since_ms: float
+    state: State | None = None
+
+
+class Governor:
+    """Moves what is governed. `series` gives the mean of a metric over a stretch of time, `latest` its newest value."""
+
+    def __init__(self, hands: Hands, series: Memory, latest: Latest) -> None:
+        self._hands, self._series, self._latest = hands, series, latest
+        self._loops: dict[tuple[str, int], Loop] = {}
+
+    def due(self, runs: Iterable[Run], busy: Callable[[str], bool], now: Now) -> list[tuple[Run, Coroutine[Any, Any, Run]]]:
+        """The runs whose values are to be moved now, each with what moves them. A run that somebody is at work on waits."""
+        found, alive = [], set[tuple[str, int]]()
+        for run in runs:
+            governed = governed_steps(run) if run.state in LIVE else ()
+            if not governed:
+                continue
+            alive |= {(run.id, index) for index in governed}
+            steps = [index for index in governed if self._is_due(run, index, now)]
+            if steps and not busy(run.id):
+                found.append((run, self._move(run, steps, now)))
+        if len(self._loops) > len(alive):
+            self._loops = {key: loop for key, loop in self._loops.items() if key in alive}
+        return found
+
+    def _is_due(self, run: Run, index: int, now: Now) -> bool:
+        loop = self._loops.get((run.id, index))
+        if loop is None:
+            wait_ms = _rule(run, index).interval_s * 1000
+            self._loops[run.id, index] = Loop(now.mono_ms + wait_ms, now.mono_ms)
+        return loop is not None and now.mono_ms >= loop.due_ms
+
+    async def _move(self, run: Run, steps: list[int], now: Now) -> Run:
+        for index in steps:
+            rule, loop = _rule(run, index), self._loops[run.id, index]
+            loop.due_ms = now.mono_ms + rule.interval_s * 1000
+            run = await self._hands.adjust(run, index, partial(self._choice, rule, loop, now))
+            if run.state not in LIVE:
+                break
+        return run
+
+    def _choice(self, rule: Govern, loop: Loop, now: Now, present: float) -> Choice:
+        reading = self._series.mean(rule.metric, rule.subject, loop.since_ms + 1, now.mono_ms)
+        used = self._latest(rule.used_metric, rule.used_subject) if rule.used_metric else None
+        state = begin(rule, present) if loop.state is None else loop.state
+        if abs(present - state.value) > ROUNDING * state.value:
+            state = at(state, present)
+        state, value = LAWS[rule.law].step(state, reading, now.mono_ms, None if used is None else used * rule.used_times)
+        loop.state, loop.since_ms = state, now.mono_ms
+        words = WORDS[state.why].format(metric=rule.metric, reading=reading, level=rule.level)
+        return Choice(value, reading, words)
+
+
+def _rule(run: Run, index: int) -> Govern:
+    rule = run.proposal.steps[index].govern
+    assert rule is not None
+    return rule

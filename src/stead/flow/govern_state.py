@@ -1,0 +1,136 @@
+"""Governed steps: what of a step's field is stead's own, and where it has been. Pure.
+
+A range was decided and made durable with the plan, before the first write. While the process lives it knows the very value that
+it left; after a crash any value within the range is its own, as no single move was recorded. Anything else is another hand's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from stead.model.change import Govern, Governed, Record, Run, Step
+
+SLACK: Final = 0.01  # of a range's ends: how far a system may round
+TOLD_MS: Final = 300_000  # an entry about a run's moves, at most so often
+
+
+class _Kept(msgspec.Struct):
+    """Of one run: what was left in each governed step, where each stands, and what of it is in the ledger."""
+
+    left: dict[int, tuple[float, ...]]
+    live: dict[int, Governed]
+    told: tuple[Governed, ...]
+    told_ms: int
+
+
+class GovernedRuns:
+    """What this process has left in governed steps. Nothing of it is needed after a crash."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def wanted(self, run: Run, index: int, seen: Record | None) -> Record | None:
+        """What a step should read now: its want, with the field as stead left it. `seen` is what it does read."""
+        step = run.proposal.steps[index]
+        value = value_of(step, seen)
+        if step.govern is None or value is None:
+            return step.want
+        kept = self._kept.get(run.id)
+        left = kept.left.get(index, ()) if kept else ()
+        if left:
+            return with_value(step, min(left, key=lambda one: abs(one - value)))
+        return with_value(step, value) if within(step.govern, value) else step.want
+
+    def leave(self, run: Run, index: int, values: Sequence[float]) -> None:
+        """One of these is what stead leaves in a step: several, while it is not known which."""
+        self._of(run).left[index] = tuple(values)
+
+    def note(self, run: Run, index: int, value: float, reading: float | None, reason: str, at_ms: int, moved: bool) -> None:
+        """Where a step's value stands after a move, or after none."""
+        step, live = run.proposal.steps[index], self._of(run).live
+        before = live.get(index) or Governed(index, _rule(step).field, value, value, value, 0, None, "", at_ms)
+        live[index] = msgspec.structs.replace(
+            before,
+            value=value,
+            least=min(before.least, value),
+            most=max(before.most, value),
+            moves=before.moves + moved,
+            reading=reading,
+            reason=reason,
+            at_ms=at_ms,
+        )
+
+    def of(self, run: Run) -> Run:
+        """The run with where its values stand now."""
+        kept = self._kept.get(run.id)
+        return msgspec.structs.replace(run, governed=_ordered(kept)) if kept else run
+
+    def untold(self, run: Run, now_ms: int, at_once: bool = False) -> bool:
+        """Has it moved since the ledger was last told, and is it time to say so?"""
+        kept = self._kept.get(run.id)
+        if kept is None or _moves(_ordered(kept)) == _moves(kept.told):
+            return False
+        return at_once or now_ms >= kept.told_ms + TOLD_MS or now_ms < kept.told_ms
+
+    def tell(self, run: Run, now_ms: int) -> None:
+        """It is in the ledger."""
+        kept = self._of(run)
+        kept.told, kept.told_ms = _ordered(kept), now_ms
+
+    def forget(self, run: Run) -> None:
+        """It is over."""
+        self._kept.pop(run.id, None)
+
+    def _of(self, run: Run) -> _Kept:
+        kept = self._kept.get(run.id)
+        if kept is None:
+            known = {one.step: one for one in run.governed}
+            kept = self._kept[run.id] = _Kept({}, known, run.governed, run.acted_ms or run.updated_ms)
+        return kept
+
+
+def value_of(step: Step, seen: Record | None) -> float | None:
+    """The governed field's value, None when it has no number (the limit was taken off)."""
+    value: Any = (seen or {}).get(step.govern.field) if step.govern else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def with_value(step: Step, value: float) -> Record:
+    """What the step wants, with another value of the governed field, in the type that it had."""
+    rule = _rule(step)
+    whole = isinstance((step.want or {}).get(rule.field), int)
+    return {**(step.want or {}), rule.field: round(value) if whole else value}
+
+
+def within(rule: Govern, value: float) -> bool:
+    """Is it in the range that was decided, as far as systems round?"""
+    return rule.low * (1 - SLACK) <= value <= rule.high * (1 + SLACK)
+
+
+def binds(run: Run) -> bool:
+    """Does a governed value of it limit anything still: is one away from its loose end?"""
+    stands = {one.step: one.value for one in run.governed}
+    rules = ((index, step.govern) for index, step in enumerate(run.proposal.steps) if step.govern)
+    return any(stands.get(index, rule.low) < rule.high * (1 - SLACK) for index, rule in rules)
+
+
+def governed_steps(run: Run) -> list[int]:
+    """Its steps that are moved."""
+    return [index for index, step in enumerate(run.proposal.steps) if step.govern]
+
+
+def _rule(step: Step) -> Govern:
+    if step.govern is None:
+        raise ValueError(f"{step.actuator} of {step.target} is not governed")
+    return step.govern
+
+
+def _ordered(kept: _Kept) -> tuple[Governed, ...]:
+    return tuple(kept.live[index] for index in sorted(kept.live))
+
+
+def _moves(governed: Sequence[Governed]) -> int:
+    return sum(one.moves for one in governed)

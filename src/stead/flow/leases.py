@@ -1,0 +1,55 @@
+"""Leases: what is held is held for a time, and goes on only while its reason stands. Without a reason it lapses and is put back.
+
+The reason is the open finding. A change that works can make its own finding clear, and would be given up and made again for ever;
+so what a playbook names in `keep_while` counts as well, and of a governed value that it still limits something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from stead.flow import runs
+from stead.flow.decide import decide
+from stead.flow.govern_state import binds
+from stead.model.change import Run
+from stead.model.observe import Now
+from stead.protocols import Latest
+
+if TYPE_CHECKING:
+    from stead.flow.pipeline import Road
+
+LAST_PART: Final = 4  # a quarter of a lease
+
+
+async def mind(road: Road, run: Run, now: Now) -> None:
+    """A run under its lease: renewed in its last quarter where it is still wanted, put back at its end."""
+    lease_ms, until_ms = runs.lease_ms(run.proposal) or 0, run.lease_until_ms or 0
+    if now.unix_ms >= until_ms - lease_ms // LAST_PART and _still_wanted(road, run, now):
+        road.learn(await road.place.hands.renew(run, now.unix_ms + lease_ms))
+    elif now.unix_ms >= until_ms:
+        road.put_back(run, "lease")
+
+
+def stands(run: Run, open_findings: Collection[str], latest: Latest) -> bool:
+    """Does its reason stand: did it help, and is what it answers still so, or would it be without it?"""
+    if run.verdict is None or run.verdict.result != "helped":
+        return False
+    return run.proposal.finding_id in open_findings or _goes_on(run, latest) or binds(run)
+
+
+def _still_wanted(road: Road, run: Run, now: Now) -> bool:
+    """Its reason stands, and neither a pause, the mode nor the policy is against it by now."""
+    if not stands(run, {finding.id for finding in road.findings.values()}, road.series.value):
+        return False
+    context = road.deciding(now)
+    stopped = context.autonomy.paused or context.autonomy.mode != "act"
+    decision = decide(run.proposal, road.policy, context, now)
+    return not stopped and (decision.answer != "deny" or decision.retry)  # a budget that is used up ends nothing
+
+
+def _goes_on(run: Run, latest: Latest) -> bool:
+    """Is everything that keeps it wanted above its level? What is unknown keeps nothing."""
+    reasons = run.proposal.keep_while
+    values = [(latest(one.metric, one.subject), one.above) for one in reasons]
+    return bool(reasons) and all(value is not None and value > above for value, above in values)
