@@ -9,6 +9,7 @@ from stead import plugins
 from stead.catalog import GROUPS, load_catalog
 from stead.catalog.checks import BUILT_IN_STATES
 from stead.host import LocalHost
+from stead.model.catalog import StateChange
 from stead.model.errors import SteadError
 
 LOADED = plugins.load("stead.actuators", host=LocalHost(), drivers={}, autonomy=None)
@@ -161,8 +162,9 @@ def test_the_states_of_the_actuators_are_as_the_catalogue_believes():
 def test_settings_fit_the_actuators_states(catalog):
     for playbook in catalog.playbooks.values():
         for setting in playbook.settings:
-            plain = {key: 1 if not isinstance(value, bool | int | str) else value for key, value in setting.state.items()}
-            msgspec.convert(plain, STATES[setting.actuator])
+            for state in (setting.state, *({**setting.state, **one} for one in setting.by_profile.values())):
+                plain = {key: 1 if isinstance(value, StateChange) else value for key, value in state.items()}
+                msgspec.convert(plain, STATES[setting.actuator])
 
 
 def test_an_overlay_replaces_by_id(tmp_path, catalog):

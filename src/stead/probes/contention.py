@@ -47,6 +47,8 @@ class Contention(SystemProbe):
         MetricSpec("infra.memory_contention", "percent", "The part of protected_memory_stall that one contender makes up", "max"),
         MetricSpec("infra.io_contention", "percent", "The part of protected_io_stall that one contender makes up", "max"),
         MetricSpec("infra.contender_demand", "cores", "Cores that a contender wants: it runs, waits, or is held back by a quota"),
+        MetricSpec("infra.contender_cores", "cores", "Cores that a contender takes"),
+        MetricSpec("infra.contender_io", "bytes_per_second", "Bytes that a contender moves to and from disks"),
         MetricSpec("infra.objective_miss", "ratio", "An objective's value over its level: above 1 it is missed"),
     )
 
@@ -172,7 +174,8 @@ class Contention(SystemProbe):
                     Sample(f"infra.{resource}_contention", subject, value, "" if value is not None else _unknown(losses))
                 )
             self._suffers[subject] = max(found.values(), key=lambda one: one[0] or 0.0)[1]
-            samples.append(Sample("infra.contender_demand", subject, use.demand, "" if use.demand is not None else FIRST))
+            for metric, taken in (("contender_demand", use.demand), ("contender_cores", use.ran), ("contender_io", use.io)):
+                samples.append(Sample(f"infra.{metric}", subject, taken, "" if taken is not None else FIRST))
         return samples
 
     def _facts(self, host: Host, now: Now) -> tuple[Fact, ...]:

@@ -26,7 +26,10 @@ EXPECTED_MS: Final = 10_000
 PROCESS_TABLE: Final = ("infra.processes_total", "host")  # while this has a value, processes that are not reported are gone
 CONTENTION: Final = ("infra.protected_cpu_wait", "host")  # while this is told, contenders that are not reported are gone
 CONTENDERS: Final = frozenset(
-    ("infra.cpu_contention", "infra.memory_contention", "infra.io_contention", "infra.contender_demand")
+    (
+        *("infra.cpu_contention", "infra.memory_contention", "infra.io_contention"),
+        *("infra.contender_demand", "infra.contender_cores", "infra.contender_io"),
+    )
 )
 _LABELS: Final = {"called": "name", "holds_up": "protected", "by_intent": "pattern"}  # fact → label
 _HUGE: Final = sys.float_info.max
@@ -44,14 +47,14 @@ class Series:
         capacity: int = MAX_SERIES,
         remember: Iterable[str] = (),
     ) -> None:
-        """`remember`: further metrics whose values are kept at full rate, beside those that playbooks predict."""
+        """`remember`: further metrics whose values are kept at full rate, beside those that playbooks measure by."""
         self.metrics = metrics
         self.catalog = catalog
         self.dropped = 0
         self._snapshot_ms = max(int(snapshot_s * 1000), 1)
         self._capacity = capacity
         self._tracks: dict[tuple[str, str], Track] = {}
-        self._predicted = {name for one in catalog.playbooks.values() if one.predict for name in one.predict.metrics}
+        self._predicted = {name for one in catalog.playbooks.values() for name in one.measured}
         self._predicted |= set(remember)
         self._labels: dict[str, tuple[dict[str, str], dict[str, str]]] = {}  # subject → what its facts said, and the labels
         self._fresh: dict[str, int] = {}  # metric → when any of its subjects last had a value
