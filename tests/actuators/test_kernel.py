@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from stead.actuators.kernel import KernelActuator, actuator
-from stead.actuators.kernel_owners import owner_of_ksm, owner_of_sysctl, tuned_settings
 from stead.actuators.kernel_state import Kernel
 from stead.actuators.sysctls import KNOWN
+from stead.cgroups.kernel_owners import owner_of_ksm, owner_of_sysctl, tuned_settings
 from stead.host import LocalHost
 from stead.host.operations import NotedHost
 from stead.model.change import ABSENT, Target

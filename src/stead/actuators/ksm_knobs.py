@@ -11,8 +11,8 @@ import asyncio
 import os
 from typing import Any, Final
 
-from stead.actuators.kernel_owners import owner_of_ksm
 from stead.actuators.kernel_state import Kernel, fields, step
+from stead.cgroups.kernel_owners import owner_of_ksm
 from stead.model.change import Step, Target, UndoKind
 from stead.model.errors import SteadError
 from stead.protocols import Host

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from stead.actuators.kernel_owners import owner_of_sysctl
 from stead.actuators.kernel_state import Kernel, fields, step
+from stead.cgroups.kernel_owners import owner_of_sysctl
 from stead.model.change import Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host

@@ -1,37 +1,40 @@
 """Who else sets knobs of this kernel? A controller that runs is left what it sets; an idle installation owns nothing.
 
-ksmtuned and uksmd drive KSM. TuneD sets what its active profile names: the profile files are INI files with `include=` and
+Who they are is in `rivals`. TuneD sets what its active profile names: the profile files are INI files with `include=` and
 sections of `type=sysctl` and `type=sysfs` (the section's own name when no type is given; tuned-project.org, "Profiles").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from stead.cgroups.rivals import claimant, running
 from stead.protocols import Host
 
-_KSM_CONTROLLERS: Final = ("ksmtuned", "uksmd")
 _KSM_FOLDER: Final = "/sys/kernel/mm/ksm/"
 _PROFILES: Final = ("/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned")  # the first that has it
 _INCLUDES_MAX: Final = 32
+TUNED: Final = "TuneD"
 
 
 def owner_of_ksm(host: Host) -> str:
-    """Which controller drives KSM here, as a process that runs; empty: none."""
-    running = _running(host)
-    for name in _KSM_CONTROLLERS:
-        if name in running:
-            return name
-    if "tuned" in running and any(key.startswith(_KSM_FOLDER) for key in tuned_settings(host)):
-        return "TuneD"
-    return ""
+    """Which controller that runs drives KSM here; empty: none."""
+    return _owner(host, "kernel.ksm", lambda settings: any(key.startswith(_KSM_FOLDER) for key in settings))
 
 
 def owner_of_sysctl(host: Host, name: str) -> str:
-    """Which controller sets this sysctl here; empty: none."""
-    tuned = name and "tuned" in _running(host) and name in tuned_settings(host)
-    return "TuneD" if tuned else ""
+    """Which controller that runs sets this sysctl here; empty: none."""
+    return _owner(host, f"sysctl.{name}", lambda settings: name in settings) if name else ""
+
+
+def _owner(host: Host, knob: str, in_profile: Callable[[frozenset[str]], bool]) -> str:
+    """TuneD could set anything, so its profile is read; the others own what the table of rivals says."""
+    names = running(host).keys()
+    rival = claimant(names - {TUNED}, knob)
+    if rival is not None:
+        return rival.name
+    return TUNED if TUNED in names and in_profile(tuned_settings(host)) else ""
 
 
 def tuned_settings(host: Host) -> frozenset[str]:
@@ -75,17 +78,3 @@ def _sections(text: str) -> Mapping[str, dict[str, str]]:
             key, _, value = line.partition("=")
             options[key.strip()] = value.strip()
     return sections
-
-
-def _running(host: Host) -> frozenset[str]:
-    """The names of all processes."""
-    return frozenset(_names(host))
-
-
-def _names(host: Host) -> Iterator[str]:
-    for pid in host.list("/proc"):
-        if pid.isdigit():
-            try:
-                yield host.read(f"/proc/{pid}/comm", 64).decode("utf-8", "replace").strip()
-            except OSError:
-                continue
