@@ -91,3 +91,23 @@ def sleeper(code: str = "import time; time.sleep(600)") -> Iterator[int]:
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
+
+
+@contextlib.contextmanager
+def placed(groups: Groups, code: str = "import time; time.sleep(600)") -> Iterator[int]:
+    """A process at the root of each tree, for stead to place; afterwards its own group is gone, whatever the test did."""
+    with sleeper(code) as pid:
+        put(groups, "/", pid)
+        own = [place for tree in TREES for path in groups.children("/stead") if (place := groups.folder(path, tree))]
+        before = set(own)
+        try:
+            yield pid
+        finally:
+            found = {place for tree in TREES for path in groups.children("/stead") if (place := groups.folder(path, tree))}
+            mine = [Path(place) for place in found - before if Path(place).exists() and Path(place).name.startswith(f"{pid}-")]
+            emptied(mine)
+            for place in mine:
+                removed(place)
+            for tree in TREES:
+                with contextlib.suppress(OSError, TypeError):
+                    Path(str(groups.folder("/stead", tree))).rmdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators import autonomy, kernel, limit, priority, process, resident, service, workload
+from stead.actuators import autonomy, kernel, limit, placement, priority, process, resident, service, workload
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.host import LocalHost, SystemClock
 from stead.model.change import Target
@@ -23,7 +23,7 @@ from stead.workloads.process import ProcessWorkloads
 from tests.actuators.children import THREADS, child, target
 from tests.actuators.ksm import ksm_as_found
 from tests.actuators.test_resident import group_with_cache
-from tests.cgroups.groups import group, put, real_groups, sleeper
+from tests.cgroups.groups import group, placed, put, real_groups, sleeper
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
@@ -83,6 +83,21 @@ async def service_case(tmp_path: Path) -> AsyncIterator[Case]:
         now = await actuator.read(LocalHost(), mine)
         states = (service.Generation(now.generation + 1), service.Generation(now.generation + 2))
         yield Case(actuator, LocalHost(), mine, states, absent, successor)
+
+
+@contextlib.asynccontextmanager
+async def placement_case(tmp_path: Path) -> AsyncIterator[Case]:
+    host, groups = real_groups()
+    with placed(groups) as pid:
+        states = (
+            placement.Placement(group="best-effort"),
+            placement.Placement(group="best-effort", cpu_max_percent=40.0),
+            placement.Placement(group="best-effort", cpu_max_percent=25.0, frozen=True),
+        )
+        mine = target(host, pid)
+        successor = msgspec.structs.replace(mine, identity={**mine.identity, "start_ticks": "1"})
+        absent = msgspec.structs.replace(mine, identity={**mine.identity, "boot_id": "another"})
+        yield Case(placement.actuator(host), host, mine, states, absent, successor)
 
 
 @contextlib.asynccontextmanager
@@ -149,6 +164,7 @@ CASES = {
     "workload": workload_case,
     "service": service_case,
     "limit": limit_case,
+    "placement": placement_case,
 }
 
 

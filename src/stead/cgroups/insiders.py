@@ -34,13 +34,14 @@ def protected_inside(
         if fnmatchcase(path, pattern) or fnmatchcase(f"cgroup:{path}", pattern):
             return f"{path} is protected by the policy's pattern {pattern}"
     for pid in groups.pids(path, deep=True):
-        why = _protected(host, pid, patterns, mine)
+        why = protected_process(host, pid, patterns, mine)
         if why:
             return f"{path} holds process {pid}, {why}"
     return ""
 
 
-def _protected(host: Host, pid: int, patterns: Sequence[str], own: Mapping[str, str]) -> str:
+def protected_process(host: Host, pid: int, patterns: Sequence[str], own: Mapping[str, str]) -> str:
+    """What a process is that forbids touching it, in words; empty when it may be touched, or has ended."""
     if pid == 1:
         return "the init system"
     if own.get(str(pid)):

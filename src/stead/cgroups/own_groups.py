@@ -1,0 +1,102 @@
+"""Stead's own groups: one for each process that is placed, below `/stead`, which runs only when nobody else wants the CPU.
+
+They are made when a process is put in, and removed when it is put back; then `/stead` goes too. `/stead` itself is the idle one
+(cpu.idle, or the least weight where the kernel lacks that), because a group's weight counts among its siblings: what is
+idle below an ordinary group would still take an ordinary group's share from everybody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import TYPE_CHECKING, Final
+
+from stead.cgroups.owners import STEAD
+from stead.cgroups.values import refusal
+from stead.protocols import Host
+
+if TYPE_CHECKING:
+    from stead.cgroups.tree import Groups
+
+_ROUNDS: Final = 16  # how often what was started meanwhile is moved after the others
+
+
+def own_path(pid: int, start_ticks: int | str) -> str:
+    """The group of one very process."""
+    return f"{STEAD}/{pid}-{start_ticks}"
+
+
+def made(host: Host, groups: Groups, path: str, controller: str) -> str:
+    """Make an own group in a controller's tree, with `/stead` above it as it has to be. Its folder. SteadError when refused."""
+    above, folder = groups.folder(STEAD, controller), groups.folder(path, controller)
+    if above is None or folder is None:
+        raise refusal(OSError(errno.ENOENT, "no such tree"), path, f"a group with the {controller} controller")
+    try:
+        _make(host, above)
+        if controller == "cpu":
+            _make_idle(host, above)
+        if groups.kind(controller) == "v2" and controller in groups.controllers:
+            host.write(f"{above}/cgroup.subtree_control", f"+{controller}".encode("ascii"))
+        _make(host, folder)
+    except OSError as error:
+        raise refusal(error, path, f"a group below {STEAD}") from error
+    return folder
+
+
+def _make(host: Host, folder: str) -> None:
+    if host.inode(folder) is None:
+        with contextlib.suppress(FileExistsError):
+            host.make_folder(folder)
+
+
+def _make_idle(host: Host, folder: str) -> None:
+    """Leave the CPU to everybody else; least weight where there is no idle."""
+    for file, value in (("cpu.idle", b"1"), ("cpu.weight", b"1"), ("cpu.shares", b"2")):
+        if host.inode(f"{folder}/{file}") is not None:
+            if host.read(f"{folder}/{file}", 64).strip() != value:
+                host.write(f"{folder}/{file}", value)
+            return
+    raise FileNotFoundError(errno.ENOENT, "the cpu controller is not enabled for groups below the root", folder)
+
+
+def move(host: Host, folder: str, pid: int) -> None:
+    """Move a process, with all its threads. ProcessLookupError when it is gone; SteadError when the kernel refuses."""
+    try:
+        host.write(f"{folder}/cgroup.procs", str(pid).encode("ascii"))
+    except ProcessLookupError:
+        raise
+    except OSError as error:
+        raise refusal(error, folder, f"process {pid}") from error
+
+
+def emptied(host: Host, groups: Groups, path: str, back: str, controller: str) -> None:
+    """Move everything in an own group back, remove it, and `/stead` with the last one. Nothing to do where it isn't."""
+    folder, home = groups.folder(path, controller), groups.folder(back, controller)
+    if folder is None or home is None:
+        return
+    if host.inode(folder) is not None:
+        _move_all(host, folder, home)
+        _remove(host, folder, path)
+    above = groups.folder(STEAD, controller)
+    if above is not None and host.inode(above) is not None:
+        with contextlib.suppress(OSError):  # others are in it
+            host.remove_folder(above)
+
+
+def _move_all(host: Host, folder: str, home: str) -> None:
+    for _ in range(_ROUNDS):
+        pids = [int(pid) for pid in host.read(f"{folder}/cgroup.procs").split()]
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                move(host, home, pid)
+
+
+def _remove(host: Host, folder: str, path: str) -> None:
+    try:
+        host.remove_folder(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise refusal(error, path, "the end of this group") from error
