@@ -13,7 +13,7 @@ from stead.cgroups.kernel_owners import owner_of_ksm
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.probes.kernel_files import parse_meminfo
 from stead.probes.ksm_members import Member, find_ksmd, opted_in
-from stead.probes.reading import FIRST, Rates, Source, SystemProbe, unknown
+from stead.probes.reading import Rates, Source, SystemProbe, unknown
 from stead.protocols import Host
 
 FOLDER: Final = "/sys/kernel/mm/ksm"
@@ -21,6 +21,7 @@ ROUND_S: Final = 60.0  # in which ksmd should see all opted-in memory once
 _LOOK_MS: Final = 60_000  # how often processes are asked whether they opted in
 _RMAP_ITEM_BYTES: Final = 64  # struct ksm_rmap_item of mm/ksm.c on 64 bit, for kernels that do not tell their profit (before 6.4)
 _TOP: Final = 10
+_UNTOLD: Final = "this kernel does not tell it of single processes"
 _FILES: Final = ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "sleep_millisecs")
 _NEWER: Final = ("general_profit", "ksm_zero_pages")
 
@@ -142,7 +143,7 @@ class Ksm(SystemProbe):
     def _profits(self) -> list[Sample]:
         """What is saved in each of the largest, as of the last look."""
         return [
-            Sample("infra.ksm_process_profit_bytes", one.subject, one.profit, "" if one.profit is not None else FIRST)
+            Sample("infra.ksm_process_profit_bytes", one.subject, one.profit, "" if one.profit is not None else _UNTOLD)
             for one in self._members[:_TOP]
         ]
 
