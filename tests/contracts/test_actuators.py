@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stead.actuators import autonomy, kernel, limit, placement, priority, process, resident, service, workload
+from stead.actuators import autonomy, files, kernel, limit, placement, priority, process, resident, service, workload
 from stead.actuators.autonomy_file import AutonomyFile
 from stead.host import LocalHost, SystemClock
 from stead.model.change import Target
@@ -24,6 +24,7 @@ from tests.actuators.children import THREADS, child, target
 from tests.actuators.ksm import ksm_as_found
 from tests.actuators.test_resident import group_with_cache
 from tests.cgroups.groups import group, placed, put, real_groups, sleeper
+from tests.files.kit import Place
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
@@ -155,7 +156,17 @@ async def resident_case(tmp_path: Path) -> AsyncIterator[Case]:
         yield Case(resident.actuator(host), host, mine, (resident.Resident(24 << 20),), absent, successor)
 
 
+@contextlib.asynccontextmanager
+async def files_case(tmp_path: Path) -> AsyncIterator[Case]:
+    place = Place(tmp_path)
+    mine = place.target(place.file("/var/log/app.log.1"))
+    absent = msgspec.structs.replace(mine, name="/var/log/none.log.1")
+    successor = msgspec.structs.replace(mine, identity={**mine.identity, "mtime_ns": "1"})
+    yield Case(files.actuator(place.cleaner), place.host, mine, (files.Files("quarantine"),), absent, successor)
+
+
 CASES = {
+    "files": files_case,
     "process": process_case,
     "resident": resident_case,
     "kernel": kernel_case,

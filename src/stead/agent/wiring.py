@@ -24,6 +24,7 @@ from stead.agent.road_probe import RoadProbe
 from stead.agent.series_store import SeriesStore
 from stead.agent.witness_wiring import Vouching
 from stead.catalog import load_catalog, load_policy
+from stead.files.cleaner import Cleaner
 from stead.flow.act import Hands
 from stead.flow.observe import Observer
 from stead.flow.orders import Orders
@@ -63,6 +64,7 @@ class Wired:
         self.hubs: Counter[int] = Counter()  # connections of pids that proved themselves as our hub
         self.ledger: LedgerStore
         self.vouching: Vouching
+        self.cleaner: Cleaner
         self.raw: RawWriter
         self.autonomy: AutonomyFile
         self.began = False  # is recovery done, so that the road may tick?
@@ -135,8 +137,11 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
     intent = config.intent
     offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings}
+    cleaner = wired.cleaner = Cleaner(host, paths.state)
+    offered |= {"cleaner": cleaner}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
+    cleaner.rule_by(catalog.cleaning)
     probes: list[Probe] = [*loaded(wired, "stead.probes", offered).values()]
     road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
@@ -161,7 +166,9 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
         name=wired.host_name,
     )
     wired.road = Road(
-        Plugged(observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers),
+        Plugged(
+            observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers, cleaner.candidates
+        ),
         Place(
             host=host,
             name=wired.host_name,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from math import inf
 from typing import Final
 
+from stead.catalog.cleaning import problems
 from stead.catalog.files import Item, Laid
 from stead.documents import did_you_mean, problem
 from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange, StateValue
@@ -21,6 +22,7 @@ BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
     "process": ("stopped",),
     "resident": ("size_bytes",),
     "autonomy": ("mode", "ceiling", "locked", "paused"),
+    "files": ("place", "compressed_copy", "objections"),
     "kernel": (
         *("run", "merged", "advisor_mode", "advisor_max_cpu", "advisor_target_scan_time", "advisor_min_pages_to_scan"),
         *("advisor_max_pages_to_scan", "pages_to_scan", "sleep_millisecs", "smart_scan", "value", "memory_ksm"),
@@ -38,6 +40,8 @@ def check(
     names = _names(laid, found)
     for item in laid.metrics.values():
         _note(found, item, _metric(item.value, metrics, names))
+    for item in laid.cleaning.values():
+        _note(found, item, (((key,), what, fix, "catalog.cleaning") for key, what, fix in problems(item.value)))
     for item in laid.playbooks.values():
         _note(found, item, _playbook(item.value))
         _note(found, item, _playbook_names(item.value, metrics, names))

@@ -12,6 +12,7 @@ from stead import documents
 from stead.catalog import originals
 from stead.documents import Document, Place
 from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition
+from stead.model.cleaning import CleaningRule
 from stead.model.errors import Problem
 
 FOLDER: Final = Path(__file__).parent
@@ -30,12 +31,13 @@ class CatalogFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     metrics: tuple[MetricCatalogEntry, ...] = ()
     playbooks: tuple[PlaybookDefinition, ...] = ()
+    cleaning: tuple[CleaningRule, ...] = ()  # the allow-list of files
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A metric or playbook, and where it stands."""
+    """A metric, playbook or rule of the allow-list, and where it stands."""
 
-    value: Any  # MetricCatalogEntry or PlaybookDefinition
+    value: Any  # MetricCatalogEntry, PlaybookDefinition or CleaningRule
     raw: dict[str, Any]
     document: Document
     place: Place
@@ -52,6 +54,7 @@ class Laid(msgspec.Struct, frozen=True):
     playbooks: dict[str, Item]
     problems: list[Problem]
     texts: list[str]
+    cleaning: dict[str, Item] = {}
 
 
 def overlay_files(overlay: str) -> list[Path]:
@@ -64,7 +67,7 @@ def overlay_files(overlay: str) -> list[Path]:
 
 def lay(groups: Sequence[Sequence[Path]]) -> Laid:
     """Read groups of files. An id may come again in a later group, which replaces it, but not within one."""
-    laid = Laid({}, {}, [], [])
+    laid = Laid({}, {}, [], [], {})
     for group in groups:
         seen: dict[tuple[str, str], str] = {}
         for path in group:
@@ -81,11 +84,12 @@ def _lay_one(document: Document, laid: Laid, seen: dict[tuple[str, str], str]) -
     made = msgspec.structs.replace(document, value=_in_shape(document.value, laid))
     shape = documents.problems(made, CatalogFile, code="catalog")
     laid.problems.extend(shape)
-    spoilt = {name for name in ("metrics", "playbooks") if not _is_list(made.value, name)}
+    spoilt = {name for name in ("metrics", "playbooks", "cleaning") if not _is_list(made.value, name)}
     broken = {problem.where for problem in shape}
     for section, key, kind, items in (
         ("metrics", "metric_id", MetricCatalogEntry, laid.metrics),
         ("playbooks", "playbook_id", PlaybookDefinition, laid.playbooks),
+        ("cleaning", "category", CleaningRule, laid.cleaning),
     ):
         if section in spoilt:
             continue

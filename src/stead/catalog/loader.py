@@ -36,6 +36,7 @@ def _catalog(laid: Laid, known_metrics: Collection[str] | None, actuators: Colle
         {name: _metric(item.value, canonical, known_metrics) for name, item in laid.metrics.items()},
         {name: _playbook(one, canonical, actuators) for name, one in playbooks.items()},
         version,
+        tuple(item.value for item in laid.cleaning.values()),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from stead.flow.act import Hands
 from stead.flow.observe import Observer
-from stead.model.change import Hold, Run
+from stead.model.change import Hold, Run, Target
 from stead.model.find import Finding
 from stead.model.messages import Which
 from stead.model.observe import Now, Sample, Top
@@ -84,6 +84,7 @@ class Plugged(msgspec.Struct, frozen=True):
     detectors: tuple[Detector, ...]
     actuators: Mapping[str, Actuator[Any]]
     drivers: Mapping[str, Any]
+    each: Callable[[str, str], Sequence[Target]] = lambda purpose, subject: ()  # the targets of "each:<purpose>" for a subject
 
 
 class Place(msgspec.Struct, frozen=True):

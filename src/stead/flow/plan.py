@@ -59,7 +59,8 @@ async def plan(
                 if step is not None:
                     steps.append(step)
             if wish.settings and not steps:
-                impossible = left_out[0] if left_out else f"{runs.ALREADY_SO}: nothing to change"
+                none = f"{runs.GONE}: none of those that were found can be changed now: {left_out[0]}" if left_out else ""
+                impossible = none or f"{runs.ALREADY_SO}: nothing to change"
         except ImpossibleError as error:
             impossible, steps = str(error), []
     return _proposal(wish, tuple(steps), impossible, latest, mean, policy, now, new_id, catalog_version)

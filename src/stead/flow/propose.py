@@ -22,15 +22,21 @@ from stead.model.policy import Actor, Mode, Profile
 POLICY: Final = Actor("policy", "policy")
 RECENT_RUNS: Final = 200
 HOUR_MS: Final = 3_600_000
+EACH: Final = "each:"
+NOTHING_LEFT: Final = "nothing left"
 _AGAIN_MS: Final = 60_000  # what budget, window or pause denied is asked again after this
 _CHANGING: Final = frozenset(("approved", "acting", "verifying", "held", "undoing"))
 
 
 class BoundSetting(msgspec.Struct, frozen=True):
-    """A setting of a playbook with the very thing that it is for. `template.state` may still be relative."""
+    """A setting of a playbook with the very thing that it is for. `template.state` may still be relative.
+
+    `one_of` many: it is left out where it can't be made, and the others are made without it.
+    """
 
     template: SettingTemplate
     target: Target
+    one_of: bool = False
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -63,6 +69,8 @@ class Considered(msgspec.Struct, frozen=True):
 class ProposeContext(msgspec.Struct, frozen=True):
     """What else counts. `recent`: every live run, and the finished ones of open findings and of the last hour.
 
+    `each`: (purpose, subject) → the targets of a setting for "each:<purpose>".
+
     `identities`: subject → identity of its target, e.g. "workload:web" → {"id": …}; a process carries its own in its
     subject. A change of `mode` or `policy_version` lets what was advised or refused under another be proposed anew.
     """
@@ -72,6 +80,7 @@ class ProposeContext(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...] = ()
     recent: tuple[Run, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = {}
+    each: Callable[[str, str], Sequence[Target]] = lambda purpose, subject: ()
     mode: Mode | None = None
     profile: Profile = "balanced"
     ceiling: int = 4  # the highest tier that acts alone here; 0 where everything is asked
@@ -140,6 +149,13 @@ def bind(playbook: PlaybookDefinition, finding: Finding | None, context: Propose
             if finding is None:
                 return "it changes a finding's subject, and there is no finding"
             subject = finding.subject
+        if subject.startswith(EACH):
+            purpose = subject.removeprefix(EACH)
+            found = context.each(purpose, finding.subject if finding else "host")
+            if not found:
+                return f"{NOTHING_LEFT}: there is nothing to {purpose}"
+            bound += [BoundSetting(template, each, one_of=True) for each in found]
+            continue
         target = target_of(subject, context)
         if isinstance(target, str):
             return target
@@ -189,7 +205,7 @@ def _for_finding(finding: Finding, catalog: Catalog, context: ProposeContext, no
         if isinstance(wish_or_reason, Wish):
             return wish_or_reason
         skipped.append(Skip(finding.id, playbook.playbook_id, wish_or_reason))
-        if _in_charge(playbook, history):
+        if _in_charge(playbook, history) and not wish_or_reason.startswith(NOTHING_LEFT):
             return None  # it was begun and is still the one: the others do not overtake it
     return None
 

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from stead.model.change import Direction, Law, Risk
+from stead.model.cleaning import CleaningRule
 from stead.model.observe import Band
 
 Aggregation = Literal["avg", "max", "min", "sum", "last", "p95"]
@@ -112,7 +113,8 @@ class GovernTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One setting of a playbook. `target` is "subject" (the finding's) or a fixed "kind:name".
+    """One setting of a playbook. `target` is "subject" (the finding's), a fixed "kind:name", or "each:<purpose>": every file
+    that may be compressed, quarantined or purged on the finding's mount, a step each.
 
     A field that a profile sets to null is left alone under it.
     """
@@ -158,6 +160,7 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: str = "subject"
     control: ControlTemplate | tuple[ControlTemplate, ...] = ()  # one, or several that must all have gone on
     twin: TwinTemplate | None = None
+    of_steps: str = ""  # `at_least` is a share of what the targets have in sum of this part of their identity ("bytes")
 
     @property
     def controls(self) -> tuple[ControlTemplate, ...]:
@@ -212,6 +215,7 @@ class Catalog(msgspec.Struct, frozen=True):
     metrics: dict[str, MetricCatalogEntry]
     playbooks: dict[str, PlaybookDefinition]
     version: str
+    cleaning: tuple[CleaningRule, ...] = ()  # the allow-list of files that may go
 
     def answering(self, metric_id: str) -> tuple[PlaybookDefinition, ...]:
         """The playbooks for a metric's findings, in the order they are tried: lowest risk first as listed."""

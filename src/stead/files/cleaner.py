@@ -1,0 +1,179 @@
+"""Files as the actuator sees them, and the list of those that may go: what actuator, probe and proposals share in one process.
+
+The rules come from the catalogue, which is loaded after the actuators: until then nothing may be touched.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stead.files import packing
+from stead.files.allow_list import AllowList, objection, uids
+from stead.files.gz import Stop
+from stead.files.openers import opener
+from stead.files.paths import meant, shown
+from stead.files.quarantine import DEFAULT_S, Origin, Quarantine, is_it, key_of, read_origin
+from stead.files.scan import Found, scan
+from stead.files.way import Way, open_in, open_way, stat_in
+from stead.model.change import Target
+from stead.model.cleaning import CleaningRule
+from stead.model.errors import SteadError
+from stead.model.observe import Now
+from stead.protocols import Host, Note
+
+Place = Literal["here", "quarantine", "compressed"]
+AGAIN_MS: Final = 900_000
+
+
+class Look(msgspec.Struct, frozen=True):
+    """One file as it is: where its content is, is there a compressed form by stead, and why what must not be done with it."""
+
+    place: Place
+    compressed_copy: bool
+    bytes: int
+    objections: tuple[tuple[str, str], ...] = ()  # (purpose, why not)
+
+
+class Cleaner:
+    """One process's view of the files that may go. Its methods block: they belong on threads."""
+
+    def __init__(self, host: Host, state: str) -> None:
+        self.host = host
+        self.allow = AllowList()
+        self.quarantine = Quarantine(str(host.root), state)
+        self.found: Found | None = None
+        self._scanned_ms = 0
+        self._looks = 0
+        self._touched: dict[str, int] = {}  # target → during or before which look stead changed it
+
+    def rule_by(self, rules: Iterable[CleaningRule]) -> None:
+        """Take the catalogue's rules."""
+        self.allow = AllowList(rules)
+
+    def refresh(self, now: Now) -> Found:
+        """What may go now, looked up again after a quarter of an hour, and when something was changed."""
+        if self.found is None or self._touched or now.mono_ms - self._scanned_ms >= AGAIN_MS:
+            self._looks += 1
+            self.found = scan(self.host, self.allow, self.quarantine, now.unix_ms)
+            self._scanned_ms = now.mono_ms
+            self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
+        return self.found
+
+    def candidates(self, purpose: str, subject: str) -> tuple[Target, ...]:
+        """The files that may be compressed, quarantined or purged on a mount ("mount:/var"), the largest first."""
+        if self.found is None:
+            return ()
+        mount = subject.partition(":")[2]
+        return tuple(one for one in self.found.targets.get((purpose, mount), ()) if one.key not in self._touched)
+
+    def touched(self, target: Target) -> None:
+        """Stead changed it: what was found before says nothing about it any more."""
+        self._touched[target.key] = self._looks + 1
+
+    def look(self, target: Target) -> Look | None:
+        """One file as it is; None when that very file is nowhere. Raises SteadError, OSError."""
+        path, identity = meant(target.name), target.identity
+        if not {"mtime_ns", "bytes"} <= identity.keys():
+            return None
+        try:
+            with self._way(path) as way:
+                return self._look(way, path, identity)
+        except FileNotFoundError:
+            return None
+
+    def _look(self, way: Way, path: bytes, identity: dict[str, str]) -> Look | None:
+        key, size = key_of(path, identity), int(identity["bytes"])
+        folder = self.quarantine.folder(way)
+        try:
+            if folder is not None and is_it(stat_in(folder, key), identity):
+                return Look("quarantine", False, size, self._not_due(folder, key))
+            grabbed = folder is not None and is_it(stat_in(folder, key + packing.PLAIN), identity)
+        finally:
+            if folder is not None:
+                os.close(folder)
+        packed = packing.packed_in(way, identity)
+        file = way.stat()
+        if is_it(file, identity) and file is not None:
+            return Look("here", packed, size, self._objections(way, path, file))
+        if grabbed:
+            return Look("here", True, size)  # a compression was interrupted: `here` is put back from quarantine
+        return Look("compressed", True, size) if packed else None
+
+    def _objections(self, way: Way, path: bytes, file: os.stat_result) -> tuple[tuple[str, str], ...]:
+        found = {}
+        for purpose in ("quarantine", "compress"):
+            rule = self.allow.rule_for(path, purpose)
+            found[purpose] = "no rule of the allow-list names it" if rule is None else objection(rule, file, time.time())
+        if not all(found.values()):
+            who = _opener(way)
+            found = {purpose: why or (f"it is open: {who} has it" if who else "") for purpose, why in found.items()}
+        return tuple((purpose, why) for purpose, why in found.items() if why)
+
+    def _not_due(self, folder: int, key: bytes) -> tuple[tuple[str, str], ...]:
+        origin = read_origin(folder, key)
+        if origin is None:
+            return (("purge", "what lies beside it is torn, so since when it is in quarantine is not known"),)
+        spans = {rule.category: rule.quarantine_s for rule in self.allow.rules}
+        left_s = origin.at_ms / 1000 + spans.get(origin.category, DEFAULT_S) - time.time()
+        return (("purge", f"it stays in quarantine for another {left_s / 3600:.1f} h"),) if left_s > 0 else ()
+
+    def move(self, target: Target, want: Place | None, note: Note, stop: Stop) -> None:
+        """Bring a file where it is wanted; None: out of quarantine, for good. Raises SteadError, OSError, InterruptedError."""
+        path, identity = meant(target.name), dict(target.identity)
+        self.touched(target)
+        with self._way(path) as way:
+            now = self._look(way, path, identity)
+            if now is None:
+                raise FileNotFoundError(f"{target} is not there")
+            if (now.place, now.compressed_copy) == (want, want == "compressed"):
+                return
+            folder = self.quarantine.made(way, note)
+            try:
+                self._move(way, folder, path, identity, now, want, note, stop)
+            finally:
+                os.close(folder)
+        self.touched(target)
+
+    def _move(
+        self, way: Way, folder: int, path: bytes, identity: dict[str, str], now: Look, want: Any, note: Note, stop: Stop
+    ) -> None:
+        key = key_of(path, identity)
+        if want in (None, "quarantine") and "inode" not in identity:
+            raise SteadError("this target has no inode, so it could be another file", shown(path), code="files.identity")
+        if want is None and now.place == "quarantine":
+            self.quarantine.purge(folder, key, identity, note)
+        elif want == "here" and now.place == "quarantine":
+            self.quarantine.give_back(way, folder, key, note)
+        elif want == "here":
+            packing.unpack(way, folder, key, identity, note, stop)
+        elif want == "quarantine" and now.place == "here" and not now.compressed_copy:
+            rule = self.allow.rule_for(path, "quarantine")
+            category = rule.category if rule else ""
+            origin = Origin(shown(path), identity, category, now.bytes, round(time.time() * 1000))
+            self.quarantine.put(way, folder, key, origin, note)
+        elif want == "compressed" and now.place == "here":
+            packing.pack(way, folder, key, identity, note, stop)
+        else:
+            what = f"a file that is {now.place} can't go {'away for good' if want is None else f'to {want}'}"
+            raise SteadError(what, shown(path), "put it back first", code="files.order")
+
+    def _way(self, path: bytes) -> Any:
+        named = [rule for rule in (self.allow.rule_for(path, do) for do in ("quarantine", "compress")) if rule is not None]
+        owners = set(uids(())).union(*(self.allow.owners(rule) for rule in named))
+        return open_way(str(self.host.root).rstrip("/"), path, owners)
+
+
+def _opener(way: Way) -> str:
+    try:
+        descriptor = open_in(way.folder, way.name)
+    except OSError as error:
+        return f"somebody, for {error.strerror}"
+    try:
+        return opener(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,180 @@
+"""Compress a file in place, and put the plain one back: each step leaves both forms or either, never neither.
+
+The compressed form has no name until it was read back and compared by hash (O_TMPFILE): a crash leaves nothing of it. Then it
+is named `<name>.gz` beside the plain one, which is taken by a rename, looked at once more (was it written? does a process have it
+open?), and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from stead.files import gz
+from stead.files.openers import opener
+from stead.files.paths import shown
+from stead.files.quarantine import drop, grab, in_use, is_it, put_back, settle, unlink_counted
+from stead.files.rename import rename
+from stead.files.way import Way, open_in, stat_in
+from stead.model.errors import SteadError
+from stead.protocols import Note
+
+SUFFIX: Final = b".gz"
+WORTH: Final = 0.9  # of the plain size: what stays larger is left as it was
+ROOM: Final = 1 << 20
+PLAIN: Final = b".plain"
+OLD: Final = b".gz"
+_SLACK: Final = 4096
+
+
+def packed_in(way: Way, identity: Mapping[str, str]) -> bool:
+    """Does the compressed form of this very file, made by stead, stand where it belongs?"""
+    try:
+        descriptor = open_in(way.folder, way.name + SUFFIX)
+    except OSError:
+        return False
+    try:
+        return _is_of(descriptor, identity)
+    finally:
+        os.close(descriptor)
+
+
+def pack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:
+    """Make the compressed form the only one.
+
+    Raises SteadError or OSError: then it is as it was, or both forms are there, and a second call or `unpack` goes on.
+    """
+    descriptor = open_in(way.folder, way.name)
+    try:
+        who = opener(descriptor)
+        if who:
+            raise in_use(shown(way.name), who)
+        if not is_it(os.fstat(descriptor), identity):
+            raise SteadError("it was changed since", shown(way.name), "it is looked at again later", code="files.changed")
+        if not packed_in(way, identity):
+            _make(way, descriptor, identity, note, stop)
+        try:
+            _retire(way, descriptor, quarantine, key, identity, note)
+        except BaseException:
+            _remove_packed(way, quarantine, key, identity, note)  # the plain one goes on, so this is a copy of what was
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _make(way: Way, plain: int, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:
+    """The compressed form, proved, beside the plain one."""
+    size = os.fstat(plain).st_size
+    need_room(way.folder, size)
+    with _unnamed(way) as made:
+        told = gz.compress(plain, made, gz.described(plain, identity), stop)
+        packed = os.fstat(made).st_size
+        if packed > WORTH * size + _SLACK:
+            what = f"it hardly gets smaller: {packed} of {size} bytes"
+            raise SteadError(what, shown(way.name), "leave it out of the rule, by `never`", code="files.not-worth")
+        os.fsync(made)
+        gz.expand(made, None, stop)
+        gz.dress(made, told)
+        _name(way, made, way.name + SUFFIX)
+    name = shown(way.name + SUFFIX)
+    note(f"compress {shown(way.name)} → {name}: {size} to {packed} bytes, read back with sha256 {told.sha256}")
+
+
+@contextlib.contextmanager
+def _unnamed(way: Way) -> Iterator[int]:
+    """A file without a name on a way's file system: it is gone unless it is given one."""
+    try:
+        made = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=way.folder)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            what = "this file system has no files without a name, which a safe compression needs"
+            raise SteadError(what, shown(way.name), "leave this mount out of the rules", code="files.unsupported") from error
+        raise
+    try:
+        yield made
+    finally:
+        os.close(made)
+
+
+def _name(way: Way, made: int, name: bytes) -> None:
+    """Give it its name, durably; what has that name already is not replaced."""
+    os.fsync(made)
+    try:
+        os.link(f"/proc/self/fd/{made}", name, dst_dir_fd=way.folder, follow_symlinks=True)  # linkat(2), AT_SYMLINK_FOLLOW
+    except FileExistsError as error:
+        what = "there is a file of that name already"
+        raise SteadError(what, shown(name), "move it away, or leave both as they are", code="files.taken") from error
+    settle(way.folder)
+
+
+def _retire(way: Way, plain: int, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:
+    """The plain form goes, if it is still the one that was compressed and nobody has it open."""
+    grab(way, quarantine, key + PLAIN, identity, note)
+    now, taken = os.fstat(plain), stat_in(quarantine, key + PLAIN)
+    same = taken is not None and (taken.st_dev, taken.st_ino) == (now.st_dev, now.st_ino) and is_it(now, identity)
+    who = opener(plain)
+    if who or not same:
+        put_back(way, quarantine, key + PLAIN, note)
+        settle(way.folder, quarantine)
+        raise in_use(shown(way.name), who or "somebody who changed it")
+    settle(quarantine, way.folder)
+    unlink_counted(quarantine, key + PLAIN, now.st_blocks * 512, note)
+
+
+def unpack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:
+    """Put the plain form back as it was, then remove the compressed one. A second call goes on where one was interrupted."""
+    if not is_it(way.stat(), identity):
+        if is_it(stat_in(quarantine, key + PLAIN), identity):
+            put_back(way, quarantine, key + PLAIN, note)
+            settle(way.folder, quarantine)
+        else:
+            _expand(way, note, stop)
+    if packed_in(way, identity):
+        _remove_packed(way, quarantine, key, identity, note)
+
+
+def _expand(way: Way, note: Note, stop: gz.Stop) -> None:
+    source = open_in(way.folder, way.name + SUFFIX)
+    try:
+        found = gz.read_head(source)
+        need_room(way.folder, found[0].size if found else 0)
+        with _unnamed(way) as made:
+            plain = gz.expand(source, made, stop)
+            gz.dress(made, plain)
+            _name(way, made, way.name)
+    finally:
+        os.close(source)
+    note(f"expand {shown(way.name + SUFFIX)} → {shown(way.name)}: {plain.size} bytes with sha256 {plain.sha256}")
+
+
+def _remove_packed(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:
+    """Remove our compressed form; what was put in its place meanwhile stays."""
+    drop(quarantine, key + OLD)
+    rename(way.folder, way.name + SUFFIX, quarantine, key + OLD)
+    descriptor = open_in(quarantine, key + OLD)
+    try:
+        ours = _is_of(descriptor, identity)
+    finally:
+        os.close(descriptor)
+    if not ours:
+        rename(quarantine, key + OLD, way.folder, way.name + SUFFIX)
+        raise SteadError("it was exchanged in this very moment", shown(way.name + SUFFIX), code="files.changed")
+    os.unlink(key + OLD, dir_fd=quarantine)
+    settle(way.folder, quarantine)
+    note(f"unlink {shown(way.name + SUFFIX)}")
+
+
+def _is_of(descriptor: int, identity: Mapping[str, str]) -> bool:
+    found = gz.read_head(descriptor)
+    return found is not None and found[0].identity == dict(identity)
+
+
+def need_room(folder: int, size: int) -> None:
+    """Refuse by name what would fill the file system half-way. OSError ENOSPC."""
+    sizes = os.fstatvfs(folder)
+    free = sizes.f_bavail * sizes.f_frsize
+    if free < size + ROOM:
+        raise OSError(errno.ENOSPC, f"it may need {size} bytes beside it, and {free} are free")

@@ -1,0 +1,99 @@
+"""The way to a file, opened folder by folder without following a link, and the file as it is there now.
+
+Whoever exchanges a folder on the way for a link gets nothing: each is opened by its name in the one before (openat(2) with
+O_NOFOLLOW), and all that follows is done relative to the last one's descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from stead.files.paths import parts, shown
+from stead.model.errors import SteadError
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINK_ERRORS: Final = (errno.ELOOP, errno.ENOTDIR)
+
+
+class Way(NamedTuple):
+    """An open folder, the name in it, and the outermost folder on the way that is on the same device."""
+
+    folder: int
+    name: bytes
+    top: bytes
+    device: int
+
+    def stat(self) -> os.stat_result | None:
+        """The file itself, no link followed; None when there is none."""
+        return stat_in(self.folder, self.name)
+
+
+def stat_in(folder: int, name: bytes) -> os.stat_result | None:
+    """One name in an open folder; None when there is none."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def open_in(folder: int, name: bytes, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file of an open folder: no link, no device, no pipe, and its time of access stays. Raises OSError."""
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", shown(name))
+        flags |= os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            return os.open(f"/proc/self/fd/{handle}", flags | os.O_NOATIME)
+        except PermissionError:
+            return os.open(f"/proc/self/fd/{handle}", flags)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def open_way(root: str, path: bytes, owners: Collection[int]) -> Iterator[Way]:
+    """The way to a path below `root`. Every folder must belong to one of `owners`; SteadError says which does not, or is a link.
+
+    FileNotFoundError when a folder is not there.
+    """
+    *folders, name = parts(path)
+    folder = os.open(root or "/", _FOLDER)
+    try:
+        way, device, top = b"", os.fstat(folder).st_dev, b"/"
+        for part in folders:
+            way += b"/" + part
+            below = _enter(folder, part, way, owners)
+            os.close(folder)
+            folder = below
+            found = os.fstat(folder).st_dev
+            if found != device:
+                device, top = found, way
+        yield Way(folder, name, top, device)
+    finally:
+        os.close(folder)
+
+
+def _enter(folder: int, part: bytes, way: bytes, owners: Collection[int]) -> int:
+    try:
+        below = os.open(part, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _LINK_ERRORS:
+            fix = "name the folder that the link leads to in the rule"
+            raise SteadError("a folder on the way is a symbolic link", shown(way), fix, code="files.link") from error
+        raise
+    owner = os.fstat(below).st_uid
+    if owner not in owners:
+        os.close(below)
+        raise SteadError(
+            f"this folder belongs to uid {owner}, and its owner may change it at any time",
+            shown(way),
+            "name that user in the rule's `owners`, if its files may go",
+            code="files.owner",
+        )
+    return below

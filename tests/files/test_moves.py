@@ -1,0 +1,146 @@
+"""Quarantine, compression and their ways back on a real file system: what comes back is what went."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from stead.files.gz import read_head
+from stead.files.paths import meant, shown
+from stead.model.errors import SteadError
+from tests.files.kit import Place, everything
+
+ODD = b"/var/log/n\xc3\xa4me \xff\x01%41\n.log.1"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def dressed(place: Place, path: bytes) -> None:
+    """A file with everything that can be lost."""
+    real = place.real(path)
+    os.chmod(real, 0o4640)
+    os.setxattr(real, "user.note", b"\x00kept")
+    os.utime(real, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
+    if os.geteuid() == 0:
+        os.chown(real, 1234, 4321)
+        os.chmod(real, 0o4640)
+
+
+@pytest.mark.parametrize("path", [b"/var/log/app.log.1", ODD, b"/var/log/app/deep/x.log.2"])
+def test_quarantine_and_back_is_the_same_file(place: Place, path: bytes) -> None:
+    place.file(path)
+    dressed(place, path)
+    before, inode = everything(place.real(path)), os.stat(place.real(path)).st_ino
+    target = place.target(path)
+    place.move(target, "quarantine")
+    assert place.place(target) == "quarantine" and not os.path.lexists(place.real(path))
+    place.move(target, "here")
+    assert everything(place.real(path)) == before and os.stat(place.real(path)).st_ino == inode
+    assert place.place(target) == "here" and place.names() == set()
+
+
+@pytest.mark.parametrize("path", [b"/var/log/app.log.1", ODD])
+def test_compressed_and_back_is_the_same_in_all_that_counts(place: Place, path: bytes) -> None:
+    place.file(path, os.urandom(64) * 5000)
+    dressed(place, path)
+    before = everything(place.real(path))
+    target = place.target(path, inode=False)
+    place.move(target, "compressed")
+    packed = place.real(path + b".gz")
+    assert place.place(target) == "compressed" and not os.path.lexists(place.real(path))
+    assert stat.S_IMODE(os.stat(packed).st_mode) == 0o4640 and os.getxattr(packed, "user.note") == b"\x00kept"
+    with gzip.open(packed) as plain:
+        assert plain.read() == before[0], "any gunzip reads it"
+    place.move(target, "here")
+    assert everything(place.real(path)) == before
+    assert not os.path.lexists(packed) and place.names() == set() and place.place(target) == "here"
+
+
+def test_an_empty_gain_is_no_gain(place: Place) -> None:
+    path = place.file("/var/log/noise.log.1", os.urandom(300_000))
+    with pytest.raises(SteadError, match="hardly gets smaller"):
+        place.move(place.target(path, inode=False), "compressed")
+    assert set(os.listdir(place.real("/var/log"))) == {b"noise.log.1"} and place.names() == set()
+
+
+def test_purged_is_gone_and_says_what_became_free(place: Place) -> None:
+    path = place.file("/var/log/app.log.1", os.urandom(1 << 20))
+    target = place.target(path)
+    place.move(target, "quarantine")
+    place.notes.clear()
+    place.move(target, None)
+    assert place.cleaner.look(target) is None and place.names() == set()
+    assert place.notes == [note for note in place.notes if "by statvfs" in note] and "1048576 bytes" in place.notes[0]
+
+
+def test_only_what_is_in_quarantine_is_purged(place: Place) -> None:
+    target = place.target(place.file("/var/log/app.log.1"))
+    with pytest.raises(SteadError, match="can't go away for good"):
+        place.move(target, None)
+    assert place.place(target) == "here"
+
+
+def test_what_lies_beside_says_where_it_came_from(place: Place) -> None:
+    target = place.target(place.file(ODD))
+    place.move(target, "quarantine")
+    (origin,) = (name for name in place.names() if name.endswith(".json"))
+    assert shown(ODD) in (place.root / "state/quarantine" / origin).read_text()
+
+
+def test_something_else_at_the_path_is_never_replaced(place: Place) -> None:
+    path = place.file("/var/log/app.log.1")
+    target = place.target(path)
+    place.move(target, "quarantine")
+    place.file(path, b"another")
+    with pytest.raises(SteadError, match="something else is at its path"):
+        place.move(target, "here")
+    assert (place.root / "var/log/app.log.1").read_bytes() == b"another" and place.place(target) == "quarantine"
+
+
+def test_a_compressed_file_of_anothers_is_never_replaced(place: Place) -> None:
+    path = place.file("/var/log/app.log.1")
+    place.file("/var/log/app.log.1.gz", b"theirs")
+    with pytest.raises(SteadError, match="a file of that name already"):
+        place.move(place.target(path, inode=False), "compressed")
+    assert (place.root / "var/log/app.log.1.gz").read_bytes() == b"theirs" and os.path.exists(place.real(path))
+
+
+def test_a_damaged_compressed_file_is_found_out(place: Place) -> None:
+    path = place.file("/var/log/app.log.1")
+    target = place.target(path, inode=False)
+    place.move(target, "compressed")
+    packed = place.real(path + b".gz")
+    with open(packed, "r+b") as file:
+        head = read_head(file.fileno())
+        assert head is not None
+        file.seek(head[1] + 30)
+        file.write(b"\xff\xff\xff\xff\xff")
+    with pytest.raises(SteadError, match="damaged"):
+        place.move(target, "here")
+    assert os.path.exists(packed) and not os.path.exists(place.real(path)), "nothing is made of what can't be trusted"
+
+
+def test_stopped_in_the_middle_leaves_nothing(place: Place) -> None:
+    path = place.file("/var/log/app.log.1", b"line\n" * 2_000_000)
+    asked = iter([False, True])
+    with pytest.raises(InterruptedError):
+        place.cleaner.move(place.target(path, inode=False), "compressed", place.notes.append, lambda: next(asked))
+    assert set(os.listdir(place.real("/var/log"))) == {b"app.log.1"} and place.names() == set()
+
+
+@pytest.mark.parametrize("name", ["relative", "/a//b", "/a/../b", "/a/%2F", "/a/%ff", "/a/%41", "/a/\udcff", "/a/"])
+def test_each_path_has_one_name(name: str) -> None:
+    with pytest.raises(SteadError, match="one form"):
+        meant(name)
+
+
+def test_names_survive_being_shown() -> None:
+    for path in (ODD, b"/a/b c", "/tmp/π‮x".encode(), b"/" + bytes(range(1, 47)) + bytes(range(48, 256))):
+        assert meant(shown(path)) == path and shown(path).isprintable()
