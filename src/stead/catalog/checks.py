@@ -8,6 +8,7 @@ from typing import Final
 
 from stead.catalog.cleaning import problems
 from stead.catalog.files import Item, Laid
+from stead.catalog.govern_checks import check_govern
 from stead.documents import did_you_mean, problem
 from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange, StateValue
 from stead.model.errors import Problem
@@ -19,6 +20,10 @@ BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
     "priority": ("nice", "autogroup_nice", "ionice_class", "ionice_level", "policy", "cpus"),
     "service": ("generation",),
     "workload": ("count",),
+    "limit": (
+        *("cpu_weight", "cpu_max_percent", "cpu_idle", "memory_high_bytes", "memory_low_bytes", "memory_max_bytes"),
+        *("io_weight", "io_max", "io_latency", "pids_max", "frozen"),
+    ),
     "process": ("stopped",),
     "resident": ("size_bytes",),
     "autonomy": ("mode", "ceiling", "locked", "paused"),
@@ -159,6 +164,7 @@ def _playbook_names(playbook: PlaybookDefinition, metrics: set[str], playbooks: 
     name = playbook.playbook_id
     named: list[tuple[tuple[str | int, ...], str]] = [(("answers", i), metric) for i, metric in enumerate(playbook.answers)]
     named += [(("when", metric), metric) for metric in playbook.when]
+    named += [(("keep_while", metric), metric) for metric in playbook.keep_while]
     if playbook.predict is not None:
         places = ("metric", *("control" for _ in playbook.predict.controls), "twin")
         named += [(("predict", place), metric) for place, metric in zip(places, playbook.predict.metrics, strict=False)]
@@ -185,6 +191,9 @@ def _setting(
     if setting.target != "subject" and ":" not in setting.target:
         what = f"settings: the target {setting.target} is neither subject nor kind:name"
         yield (*place, "target"), what, "write subject, or e.g. workload:web", "catalog.target"
+    if setting.govern is not None:
+        wrongs = check_govern(setting, setting.govern, metrics)
+        yield from (((*place, *inner), what, fix, code) for inner, what, fix, code in wrongs)
     if setting.lease_s is not None and not 0 < setting.lease_s < inf:
         yield (*place, "lease_s"), f"settings: lease_s is {setting.lease_s:g}", "give seconds above 0", "catalog.interval"
     for profile in setting.by_profile.keys() - PROFILE_CEILINGS.keys():
@@ -207,7 +216,7 @@ def _fields(
 
 
 def _change(change: StateChange, field: str, place: tuple[str | int, ...], metrics: set[str]) -> Iterator[Wrong]:
-    given = [change.add is not None, change.multiply is not None, bool(change.from_metric)]
+    given = [change.add is not None, change.multiply is not None and not change.from_metric, bool(change.from_metric)]
     if sum(given) != 1:
         what = f"settings: {field} needs exactly one of add, multiply and from_metric"
         yield place, what, "keep one", "catalog.change"

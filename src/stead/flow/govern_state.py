@@ -48,16 +48,16 @@ class GovernedRuns:
         """One of these is what stead leaves in a step: several, while it is not known which."""
         self._of(run).left[index] = tuple(values)
 
-    def note(self, run: Run, index: int, value: float, reading: float | None, reason: str, at_ms: int, moved: bool) -> None:
-        """Where a step's value stands after a move, or after none."""
+    def note(self, run: Run, index: int, was: float, value: float, reading: float | None, reason: str, at_ms: int) -> None:
+        """Where a step's value stands after a move, or after none: then it `was` so before."""
         step, live = run.proposal.steps[index], self._of(run).live
-        before = live.get(index) or Governed(index, _rule(step).field, value, value, value, 0, None, "", at_ms)
+        before = live.get(index) or Governed(index, _rule(step).field, was, was, was, 0, None, "", at_ms)
         live[index] = msgspec.structs.replace(
             before,
             value=value,
-            least=min(before.least, value),
-            most=max(before.most, value),
-            moves=before.moves + moved,
+            least=min(before.least, was, value),
+            most=max(before.most, was, value),
+            moves=before.moves + (value != was),
             reading=reading,
             reason=reason,
             at_ms=at_ms,

@@ -195,6 +195,7 @@ class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     when: dict[str, float] = {}  # further metric ids of the same subject → level they must exceed
     settings: tuple[SettingTemplate, ...] = ()
     keep_while: dict[str, float] = {}  # metric ids of the same subject: all above their levels, its lease is renewed
+    keep_unclear: bool = False  # and it is renewed too where no effect could be told
     predict: Predict | None = None
     verify: Verify = Verify()
     cooldown_s: float = 600.0
@@ -207,6 +208,12 @@ class PlaybookDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     unsupported: str = ""  # what is missing
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics whose values count second by second: what it predicts by, and what it governs by."""
+        predicted = self.predict.metrics if self.predict else ()
+        return (*predicted, *(one.govern.metric for one in self.settings if one.govern))
 
 
 class Catalog(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ CONTENDERS: Final = frozenset(
     (
         *("infra.cpu_contention", "infra.memory_contention", "infra.io_contention"),
         *("infra.contender_demand", "infra.contender_cores", "infra.contender_io"),
+        *("infra.memory_time_to_full", "infra.memory_idle"),
     )
 )
 _LABELS: Final = {"called": "name", "holds_up": "protected", "by_intent": "pattern"}  # fact → label
