@@ -7,7 +7,7 @@ import msgspec
 from stead.agent.witness_door import A_DAY, REFUSED
 from stead.flow import record
 from stead.model.errors import SteadError
-from stead.model.messages import AddCheckpoint
+from stead.model.witness_messages import AddCheckpoint
 from stead.tlog.checkpoint import Checkpoint
 from stead.tlog.note import format_note, sign_note
 from stead.tlog.witness import AddCheckpoint as Request

@@ -19,6 +19,8 @@ from typing import Any
 import msgspec
 
 from stead.model import messages as m
+from stead.model import witness_messages as w
+from stead.model.advice import Advice, AdviceList, ApplyAdvice, GetAdvice
 from stead.model.change import Hold, Prediction, Proposal, Receipt, Run, Step, Target, Verdict
 from stead.model.errors import EXIT_APPROVAL, Problem
 from stead.model.find import Finding
@@ -110,6 +112,20 @@ def series() -> m.SeriesAnswer:
     return m.SeriesAnswer("infra.cpu_utilization", "host", "percent", "raw", at, (10.0, 20.0, None, 40.0, 15.0))
 
 
+ADVICE = Advice(
+    "4f1c09aa",
+    "limit",
+    "cgroup:/web.service@71",
+    "Lower memory.max of /web.service from 8 GiB to 1 GiB",
+    "its highest use in 7 d was 800 MiB (mean 200 MiB)",
+    "7 GiB that nothing else may count on now",
+    "work larger than any in that time would be ended by the kernel",
+    "limit",
+    {"memory_max_bytes": 1 << 30},
+    {"memory_max_bytes": 8 << 30},
+)
+
+
 def answers() -> dict[type[Any], Any]:
     """Request type → answer, or a function of the request."""
     waiting, advised = run("waiting"), run("advised", OTHER_ID)
@@ -124,6 +140,8 @@ def answers() -> dict[type[Any], Any]:
         m.ListFindings: m.FindingList((finding(),)),
         m.ListRuns: lambda ask: m.RunList((done_run(),) if ask.which == "runs" else (waiting, advised)),
         m.GetRun: lambda ask: m.RunList(tuple(one for one in by_id.values() if one.id.startswith(ask.id))),
+        GetAdvice: lambda ask: AdviceList((ADVICE,), ask.over_s, ask.at_least_s, {"workload:new": 600.0}),
+        ApplyAdvice: m.RunList((done_run("verifying"),)),
         m.Approve: m.RunList((run("approved", approvals=(Approval("p", RUN_ID, "f" * 64, ALICE, T0, T0 + 1),)),)),
         m.Deny: m.RunList((run("denied"),)),
         m.Undo: m.RunList((done_run("undone"),)),
@@ -136,7 +154,7 @@ def answers() -> dict[type[Any], Any]:
         m.SetAutonomy: lambda ask: status(mode=ask.mode or "advise"),
         m.ListEntries: m.EntryList((m.EntryView(1, "e1", "finding.opened", FINDING_ID, T0, "{}"),)),
         m.Subscribe: m.Done(),
-        m.GetWitnesses: m.WitnessList("host1/ledger", 5, None, False, ()),
+        w.GetWitnesses: w.WitnessList("host1/ledger", 5, None, False, ()),
         **fake_ledger.answers(fake_ledger.ledger(FINDING_ID, RUN_ID)),
     }
 

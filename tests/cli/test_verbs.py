@@ -33,6 +33,8 @@ ASKING = (  # verbs that ask the agent, and what their table must show
     (("why", "pid:4711"), "crossed 0.9 cores"),
     (("proposals",), "would allow"),
     (("proposals", RUN_ID), "autogroup  0 → 19"),
+    (("recommend",), "stead recommend --apply 4f1c09aa"),
+    (("recommend", "--apply", "4f1c", "--yes"), "is verifying"),
     (("approve", RUN_ID, "--yes"), "approved"),
     (("deny", RUN_ID, "--reason", "no"), "denied"),
     (("runs",), "helped (1.5 → 0.6)"),

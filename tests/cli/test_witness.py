@@ -14,7 +14,7 @@ from stead.ledger.standing import Standing
 from stead.ledger.store import LedgerStore
 from stead.ledger.stored import COSIGNED
 from stead.ledger.tables import put_checkpoint
-from stead.model import messages as m
+from stead.model import witness_messages as w
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, Problem, SteadError
 from stead.testing import FakeClock
 from tests.cli.conftest import Call
@@ -22,21 +22,21 @@ from tests.cli.fake_agent import T0, FakeAgent
 from tests.ledger.listed import key
 from tests.ledger.test_renew import noted
 
-EYE = m.WitnessView("eye", "http://eye/witness", True, "", 412, T0 - 5_000)
-GOOD = m.WitnessList("box/ledger", 412, 412, True, (EYE,), "box/witness+1a08e301+AAAA", (m.WitnessedLog("ear/ledger", 7),))
+EYE = w.WitnessView("eye", "http://eye/witness", True, "", 412, T0 - 5_000)
+GOOD = w.WitnessList("box/ledger", 412, 412, True, (EYE,), "box/witness+1a08e301+AAAA", (w.WitnessedLog("ear/ledger", 7),))
 BACK = Problem("an older state was put back", "box/ledger", "bring it back", "ledger.rolled-back")
 
 
-def heard(agent: FakeAgent, **changes: Any) -> m.WitnessList:
+def heard(agent: FakeAgent, **changes: Any) -> w.WitnessList:
     answer = msgspec.structs.replace(GOOD, **changes)
-    agent.answers[m.GetWitnesses] = answer
+    agent.answers[w.GetWitnesses] = answer
     return answer
 
 
 def test_the_newest_checkpoint_is_handed_in_and_shown(agent: FakeAgent, call: Call) -> None:
     heard(agent)
     shown = call("ledger", "witness")
-    assert shown.exit_code == EXIT_OK and agent.asked[0] == m.GetWitnesses(submit=True)
+    assert shown.exit_code == EXIT_OK and agent.asked[0] == w.GetWitnesses(submit=True)
     for words in (
         "box/ledger, 412 entries",
         "with the policy's quorum",
@@ -54,14 +54,14 @@ def test_without_the_quorum_the_exit_code_says_so_unless_it_was_only_looked_at(a
     heard(agent, witnesses=(away,), cosigned=None, quorum=False, logs=(), vkey="")
     shown = call("ledger", "witness")
     assert shown.exit_code == EXIT_FAILURE and "no answer within 10 s" in shown.stdout and "no checkpoint yet" in shown.stdout
-    assert call("ledger", "witness", "--list").exit_code == EXIT_OK and m.GetWitnesses() in agent.asked
+    assert call("ledger", "witness", "--list").exit_code == EXIT_OK and w.GetWitnesses() in agent.asked
     heard(agent, stopped=BACK)
     shown = call("ledger", "witness")
     assert shown.exit_code == EXIT_FAILURE and "an older state was put back" in shown.stdout
 
 
 def test_what_a_log_was_refused_for_is_shown(agent: FakeAgent, call: Call) -> None:
-    heard(agent, logs=(m.WitnessedLog("ear/ledger", None), m.WitnessedLog("far/ledger", 9, "signed two different ledgers")))
+    heard(agent, logs=(w.WitnessedLog("ear/ledger", None), w.WitnessedLog("far/ledger", 9, "signed two different ledgers")))
     shown = call("ledger", "witness", "--list").stdout
     assert "ear/ledger  not asked yet" in shown and "far/ledger  9 entries  signed two different ledgers" in shown
 

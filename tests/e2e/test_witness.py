@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from stead.model import messages as m
+from stead.model import witness_messages as w
 from stead.model.ledger_messages import GetCheckpoint
 from tests.e2e.place import HOG, Agent, hog, overlay, policy_for, wait_until
 
@@ -57,7 +58,7 @@ class Pair:
             self.hub = subprocess.Popen(argv, stderr=err)
         stack.callback(self.hub.wait, 20)
         stack.callback(self.hub.terminate)
-        key = self.eye.ask(m.GetWitnesses()).vkey
+        key = self.eye.ask(w.GetWitnesses()).vkey
         self.policy.write_text(f"witness eye {key} http://127.0.0.1:{self.port}/witness\nquorum eye\n")
         self.box.config.write_text(yaml.safe_dump({**self.box_config, "ledger": {"policy": str(self.policy)}}))
         wait_until(self.serves, "the hub serves", 20)
@@ -96,7 +97,7 @@ def test_a_proof_carries_the_witness(tmp_path: Path, stack: contextlib.ExitStack
     assert (code, cosigned["quorum"], said) == (0, True, "")
     assert [(one["name"], one["ok"]) for one in cosigned["witnesses"]] == [("eye", True)]
     assert pair.station(pair.box, "witness eye").ok is True
-    logs = pair.eye.ask(m.GetWitnesses()).logs
+    logs = pair.eye.ask(w.GetWitnesses()).logs
     assert [(log.origin, log.size) for log in logs] == [("box/ledger", cosigned["cosigned"])]
 
     entry = pair.box.ask(m.ListEntries(50)).entries[-1]

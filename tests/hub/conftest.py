@@ -18,6 +18,8 @@ from stead.hub.app import create_app
 from stead.hub.gateway import Gateway
 from stead.hub.keys import Token, new_token
 from stead.model import messages as m
+from stead.model import witness_messages as w
+from stead.model.advice import Advice, AdviceList, ApplyAdvice, GetAdvice
 from stead.model.change import Prediction, Proposal, Run, Step, Target
 from stead.model.errors import Problem, SteadError
 from stead.model.find import Finding
@@ -105,6 +107,11 @@ def run(id: str = "run-one", state: str = "waiting", **changes: Any) -> Run:
     return msgspec.structs.replace(Run(id, proposal, state, decision, updated_ms=NOW), **changes)  # type: ignore[arg-type]
 
 
+ADVICE = Advice(
+    "4f1c09aa", "workers", "workload:shop", "Run 2 instead of 4 workers", "p99", "2 workers", "a burst", "workload", {"count": 2}
+)
+
+
 class FakeAgent:
     """Answers like an agent, remembers what it was asked, and can be told to refuse, to hang up or to speak."""
 
@@ -177,11 +184,13 @@ class FakeAgent:
             m.ListRuns: lambda: m.RunList(self.proposals if body.which == "proposals" else self.runs),
             m.QuerySeries: lambda: m.SeriesAnswer(body.metric, body.subject, "percent", "raw", (NOW,), (1.0,)),
             m.ListHolds: lambda: m.HoldList(()),
+            GetAdvice: lambda: AdviceList((ADVICE,), body.over_s, body.at_least_s),
+            ApplyAdvice: lambda: m.RunList(self.runs[:1]),
             m.Lift: lambda: m.HoldList(()),
             m.Why: lambda: m.Explanation(body.thing, "because", (m.Link(NOW, "find", "it crossed", "e1"),)),
             m.ListEntries: lambda: m.EntryList((m.EntryView(1, "e1", "finding.opened", "f1", NOW, "{}"),)),
             m.Subscribe: m.Done,
-            m.AddCheckpoint: lambda: m.WitnessReply(409, "text/x.tlog.size", b"7\n"),
+            w.AddCheckpoint: lambda: w.WitnessReply(409, "text/x.tlog.size", b"7\n"),
             m.Pause: self._pause,
             m.Resume: lambda: self.status,
             m.SetAutonomy: lambda: self._set(body),

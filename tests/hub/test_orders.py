@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from stead.model import messages as m
+from stead.model.advice import ApplyAdvice
 from stead.model.errors import Problem
 from tests.hub.conftest import FakeAgent
 
@@ -42,6 +43,7 @@ async def test_no_wildcard_approves(client, agent: FakeAgent, header: str):
         ("/api/v1/runs/run-two/undo", None, m.Undo("run-two")),
         ("/api/v1/runs/run-two/cancel", None, m.Cancel("run-two")),
         ("/api/v1/holds/lift", {"playbook": "p", "target": "t"}, m.Lift("p", "t")),
+        ("/api/v1/recommendations/4f1c09aa/apply", {"over_s": 60.0, "at_least_s": 5.0}, ApplyAdvice("4f1c09aa", 60.0, 5.0)),
         ("/api/v1/pause", {"reason": "look"}, m.Pause("look")),
         ("/api/v1/resume", None, m.Resume()),
         ("/api/v1/mode", {"mode": "act"}, m.SetAutonomy(mode="act")),

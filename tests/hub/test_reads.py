@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from stead.model import messages as m
+from stead.model.advice import AdviceList
 from tests.hub.conftest import FakeAgent, view
 
 TYPES = {
@@ -20,6 +21,7 @@ TYPES = {
     "/api/v1/runs": m.RunList,
     "/api/v1/runs/run-o": m.RunList,
     "/api/v1/holds": m.HoldList,
+    "/api/v1/recommendations?over_s=60&at_least_s=5": AdviceList,
     "/api/v1/ledger/entries": m.EntryList,
     "/api/v1/why?thing=f1": m.Explanation,
 }

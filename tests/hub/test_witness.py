@@ -6,7 +6,7 @@ import pytest
 from stead.hub import witness
 from stead.hub.serve import Server
 from stead.hub.witness import BURST, BURST_OF_ALL, MAX_BODY_BYTES, Bucket, Turnstile
-from stead.model import messages as m
+from stead.model import witness_messages as w
 from tests.hub.conftest import FakeAgent, Hub
 
 PATH = "/witness/add-checkpoint"
@@ -18,7 +18,7 @@ async def test_bytes_go_to_the_agent_and_its_answer_comes_back(client, agent: Fa
     answer = await client.post(PATH, content=BODY, headers=BARE)
     assert (answer.status_code, answer.content) == (409, b"7\n")
     assert answer.headers["content-type"] == "text/x.tlog.size"
-    assert [body for body, _ in agent.asked] == [m.AddCheckpoint(BODY)]
+    assert [body for body, _ in agent.asked] == [w.AddCheckpoint(BODY)]
 
 
 @pytest.mark.parametrize("body", [b"", b"new 0\n", b"{}", b"\xff\xfe"])

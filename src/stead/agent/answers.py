@@ -14,6 +14,7 @@ from stead.agent.wiring import Wired
 from stead.ledger.erasing import scrubbed
 from stead.ledger.stored import StoreSource, read_witnesses
 from stead.model import messages as m
+from stead.model.advice import ApplyAdvice, GetAdvice
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
 from stead.model.workload import WorkloadStatus
@@ -38,6 +39,8 @@ class Answers:
             m.ListHolds: self._holds,
             m.ListEntries: self._entries,
             m.Why: self._why,
+            GetAdvice: self._advice,
+            ApplyAdvice: self._apply,
             m.Approve: self._approve,
             m.Deny: self._deny,
             m.Undo: self._undo,
@@ -130,6 +133,16 @@ class Answers:
             if quiet is None:
                 raise
             return quiet
+
+    async def _advice(self, body: GetAdvice, _: Actor) -> m.ReplyBody:
+        from stead.agent.advice import advice  # here, for an agent that nobody asks needs none of it
+
+        return await advice(self.wired, body)
+
+    async def _apply(self, body: ApplyAdvice, person: Actor) -> m.ReplyBody:
+        from stead.agent.advice import apply
+
+        return m.RunList((await apply(self.wired, body, person),))
 
     async def _approve(self, body: m.Approve, person: Actor) -> m.ReplyBody:
         return m.RunList((await self.orders.approve(body.id, body.plan_hash, person, body.latest),))

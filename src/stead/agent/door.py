@@ -22,6 +22,7 @@ import msgspec
 from stead import wire
 from stead.agent.bus import LocalBus, Subscriber
 from stead.model import messages as m
+from stead.model.advice import ApplyAdvice
 from stead.model.errors import EXIT_FAILURE, Problem, SteadError
 from stead.model.ledger_messages import EraseBlob, RotateKey
 from stead.model.policy import Actor
@@ -30,7 +31,7 @@ MAX_CONNECTIONS: Final = 64
 MAX_STRANGERS: Final = 32  # of them by uids that may only pause (the hub is one until it has said who it is)
 MAX_A_STRANGER: Final = 8
 MAX_LINE: Final = 1 << 20
-ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey, EraseBlob)
+ORDERS: Final = (m.Approve, m.Deny, m.Undo, m.Cancel, m.Lift, m.Resume, m.SetAutonomy, RotateKey, EraseBlob, ApplyAdvice)
 FREE: Final = (m.Pause, m.Hello)
 
 

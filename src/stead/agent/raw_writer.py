@@ -43,6 +43,11 @@ class RawWriter:
         ask = lambda: self.store.query(body.metric, body.subject, body.from_ms, body.to_ms, body.points)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self.thread, ask)
 
+    async def merged(self, metrics: Sequence[str], from_ms: int, to_ms: int) -> list[MetricsSnapshot]:
+        """Each subject of these metrics, all that is stored of it in a range as one, merged on the thread."""
+        ask = lambda: self.store.merged(metrics, from_ms, to_ms)  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(self.thread, ask)
+
     def stations(self) -> tuple[Station, ...]:
         """Healthy, or why the last write failed."""
         return (Station("series", self.error is None, str(self.error) if self.error else ""),)

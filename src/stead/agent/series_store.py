@@ -161,6 +161,28 @@ class SeriesStore:
         except (sqlite3.Error, ValueError) as error:
             raise refusal(error, self.path) from error
 
+    def merged(self, metrics: Iterable[str], from_ms: int, to_ms: int) -> list[MetricsSnapshot]:
+        """Each subject of these metrics as one snapshot of all that is stored of it in [from, to). Raises SteadError."""
+        with self._writing, self._reading:
+            try:
+                found = []
+                for metric in metrics:
+                    subjects = self._reader.execute(
+                        "SELECT DISTINCT subject FROM metrics_snapshots WHERE metric_id = ?", (metric,)
+                    )
+                    for (subject,) in subjects.fetchall():
+                        rows = self._whole_hours(metric, subject, from_ms, to_ms)
+                        found += [merge(rows, rows[0].start_ms, rows[-1].end_ms)] if rows else []
+                return found
+            except (sqlite3.Error, ValueError) as error:
+                raise refusal(error, self.path) from error
+
+    def _whole_hours(self, metric: str, subject: str, from_ms: int, to_ms: int) -> list[MetricsSnapshot]:
+        """Hours where they are complete, and after the last of them what is finer."""
+        hours = self._stored(self._reader, metric, subject, [_LEVELS["hour"]], (from_ms, to_ms))
+        since = (max((one.end_ms for one in hours), default=from_ms), to_ms)
+        return hours + self._stored(self._reader, metric, subject, self._resolutions("snapshot"), since)
+
     def close(self) -> None:
         """Flush what can be, and let the file go. Raises SteadError where the last flush failed."""
         try:

@@ -23,7 +23,8 @@ from stead.ledger.store import LedgerStore
 from stead.ledger.witness import Heard, Reply
 from stead.model.config import LedgerConfig
 from stead.model.errors import EXIT_UNREACHABLE, SteadError
-from stead.model.messages import Station, WitnessList, WitnessView
+from stead.model.messages import Station
+from stead.model.witness_messages import WitnessList, WitnessView
 from stead.protocols import Clock, Host
 from stead.tlog.checkpoint import Checkpoint, parse_checkpoint
 from stead.tlog.note import parse_note

@@ -17,7 +17,8 @@ from stead.flow.record import Stamp
 from stead.ledger.store import LedgerStore
 from stead.ledger.witness_store import ROLE, Cosigner, Refused
 from stead.model.errors import SteadError
-from stead.model.messages import Station, WitnessedLog, WitnessReply
+from stead.model.messages import Station
+from stead.model.witness_messages import WitnessedLog, WitnessReply
 from stead.protocols import Clock
 from stead.tlog.keys import SigningKey, VerifierKey
 from stead.tlog.witness import TEXT_TYPE

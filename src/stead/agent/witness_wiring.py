@@ -17,6 +17,7 @@ from stead.ledger.stored import read_witnesses
 from stead.ledger.witness import keys_by_origin
 from stead.ledger.witness_store import witness_key
 from stead.model import messages as m
+from stead.model import witness_messages as w
 from stead.model.config import Config, WitnessConfig
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
@@ -50,12 +51,12 @@ class Vouching:
 
     def table(self) -> dict[type[Any], Callable[[Any, Actor], Awaitable[m.ReplyBody]]]:
         """Request type → method, as in `stead.agent.answers`."""
-        return {m.AddCheckpoint: self._add_checkpoint, m.GetWitnesses: self._witnesses}
+        return {w.AddCheckpoint: self._add_checkpoint, w.GetWitnesses: self._witnesses}
 
-    async def _add_checkpoint(self, body: m.AddCheckpoint, _: Actor) -> m.ReplyBody:
+    async def _add_checkpoint(self, body: w.AddCheckpoint, _: Actor) -> m.ReplyBody:
         return await self.door.answer(body.body)
 
-    async def _witnesses(self, body: m.GetWitnesses, _: Actor) -> m.ReplyBody:
+    async def _witnesses(self, body: w.GetWitnesses, _: Actor) -> m.ReplyBody:
         view = await self.witnesses.submit() if body.submit else self.witnesses.view()
         return msgspec.structs.replace(view, vkey=self.door.cosigner.key.verifier.text, logs=self.door.view())
 

@@ -209,7 +209,7 @@ def agent_check(paths: Paths) -> Check:
 def witness_checks(paths: Paths) -> list[Check]:
     """Does the ledger stand, and does each of its witnesses cosign it? Nothing where there is neither trouble nor a witness."""
     from stead.cli.witness import standing
-    from stead.model.messages import GetWitnesses, WitnessList
+    from stead.model.witness_messages import GetWitnesses, WitnessList
     from stead.wire import Door
 
     stopped = standing(paths)

@@ -40,6 +40,7 @@ VERBS: Final[dict[str, Verb]] = {
     "findings": Verb(LOOK, "look", "findings", "List what is wrong."),
     "why": Verb(LOOK, "why", "why", "Explain a finding, run, metric, process or setting."),
     "proposals": Verb(DECIDE, "changes", "proposals", "List the remedies that wait or were advised, or show one."),
+    "recommend": Verb(DECIDE, "recommend", "recommend", "Show what measured use asks for, and apply it."),
     "approve": Verb(DECIDE, "answers", "approve", "Approve one proposal as shown."),
     "deny": Verb(DECIDE, "answers", "deny", "Turn one proposal down."),
     "runs": Verb(DECIDE, "changes", "runs", "List what was done, or show one run."),

@@ -13,7 +13,8 @@ from stead.cli.table import Cell, pairs, paragraph, printable, styled, table
 from stead.cli.verb import Session, confirm, examples, options, say
 from stead.cli.words import ago, plural
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SteadError
-from stead.model.messages import GetStatus, GetWitnesses, Status, WitnessList, WitnessView
+from stead.model.messages import GetStatus, Status
+from stead.model.witness_messages import GetWitnesses, WitnessList, WitnessView
 
 if TYPE_CHECKING:
     from stead.ledger.renew import Renewed

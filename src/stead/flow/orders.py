@@ -13,8 +13,10 @@ import msgspec
 from stead.flow import runs
 from stead.flow.decide import decide
 from stead.flow.pipeline import Road
-from stead.flow.propose import BoundSetting, Wish
+from stead.flow.place import identities
+from stead.flow.propose import BoundSetting, ProposeContext, Wish, target_of
 from stead.flow.record import autonomy_changed, hold_lifted, hold_made
+from stead.model.advice import Advice
 from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
 from stead.model.change import Hold, Run, Target
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, EXIT_WINDOW, SteadError
@@ -26,6 +28,8 @@ ORDERED: Final = {
     ("locked", True): "locks autonomy",
     ("locked", False): "unlocks autonomy",
 }
+RIGHT_SIZE: Final = "right-size"
+RIGHT_SIZE_S: Final = 60.0
 SET_AUTONOMY: Final = "set-autonomy"
 SETTLE_S: Final = 20.0
 
@@ -187,6 +191,33 @@ class Orders:
         if run.state in ("refused", "failed", "conflict", "undo_failed"):
             raise SteadError(f"not set: {run.reason}", f"run {run.id}", "see `stead why " + run.id[:13] + "`")
         return run
+
+    async def apply(self, advice: Advice, person: Actor) -> Run:
+        """A piece of advice as a person's own proposal, planned and decided like any other."""
+        place = self.road.place
+        known = identities(self.road.plugged.drivers)
+        context = ProposeContext(latest=self.road.series.value, boot_id=place.host.boot_id, identities=known)
+        target = target_of(advice.subject, context)
+        if isinstance(target, str):
+            raise SteadError(f"it can't be applied: {target}", advice.subject, "ask for advice again", code="advice.gone")
+        definition = PlaybookDefinition(
+            playbook_id=RIGHT_SIZE,
+            title=advice.title,
+            risk="low",
+            tier=1,
+            verify=Verify(window_s=RIGHT_SIZE_S, good_readings=0),
+            confidence=1.0,
+        )
+        setting = BoundSetting(SettingTemplate(advice.actuator, dict(advice.state), advice.subject), target)
+        labels = self._labels(advice.subject)
+        run = await self.road.consider(Wish(definition, None, person, (setting,), labels=labels), place.clock.now())
+        return await self._settled(run)
+
+    def _labels(self, subject: str) -> dict[str, str]:
+        """What policies know a subject by: a process's name and command."""
+        top = self.road.top
+        found = [one for one in (*top.by_cpu, *top.by_memory) if one.subject == subject] if top else []
+        return {"process": found[0].name, "command": found[0].command, "pid": str(found[0].pid)} if found else {}
 
     async def _settled(self, run: Run) -> Run:
         """The run once nobody is at work on it. SteadError when that takes too long."""

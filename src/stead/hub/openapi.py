@@ -10,10 +10,10 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, Reference, SecurityScheme
 
 from stead import __version__
-from stead.hub.orders import HoldOrder, ModeOrder, Reason
+from stead.hub.orders import AdviceOrder, HoldOrder, ModeOrder, ReasonOrder
 from stead.hub.session import Login
 
-BODIES: Final = (HoldOrder, Login, ModeOrder, Reason)  # they forbid unknown keys, and the description says so
+BODIES: Final = (AdviceOrder, HoldOrder, Login, ModeOrder, ReasonOrder)  # they forbid unknown keys, and the description says so
 
 
 def settings(cookie: str) -> OpenAPIConfig:

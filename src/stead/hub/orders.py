@@ -12,6 +12,7 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter
 
 from stead.hub.routes import Agent, order
 from stead.model import messages as m
+from stead.model.advice import ApplyAdvice
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Mode
 
@@ -23,7 +24,7 @@ Word = Annotated[str, PathParameter(min_length=1, max_length=200)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 
 
-class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReasonOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why, in words, for the record."""
 
     reason: Text = ""
@@ -36,6 +37,13 @@ class ModeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ceiling: Annotated[int, msgspec.Meta(ge=0, le=2)] | None = None
     scope: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "host"
     locked: bool | None = None
+
+
+class AdviceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which measurements the advice was made; as it was asked for."""
+
+    over_s: Annotated[float, msgspec.Meta(gt=0, le=400 * 86_400)] = 7 * 86_400.0
+    at_least_s: Annotated[float, msgspec.Meta(ge=0, le=400 * 86_400)] = 86_400.0
 
 
 class HoldOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +71,7 @@ async def approve(gateway: Agent, proposal: Word, if_match: IfMatch = "", once: 
 
 
 @order("/api/v1/proposals/{proposal:str}/deny")
-async def deny(gateway: Agent, proposal: Word, data: JSONBody[Reason], once: Once = "") -> m.RunList:
+async def deny(gateway: Agent, proposal: Word, data: JSONBody[ReasonOrder], once: Once = "") -> m.RunList:
     """Say no to one proposal."""
     return await gateway.order(m.Deny(proposal, data.reason), m.RunList, once)
 
@@ -80,6 +88,12 @@ async def cancel(gateway: Agent, run: Word, once: Once = "") -> m.RunList:
     return await gateway.order(m.Cancel(run), m.RunList, once)
 
 
+@order("/api/v1/recommendations/{advice:str}/apply")
+async def apply(gateway: Agent, advice: Word, data: JSONBody[AdviceOrder], once: Once = "") -> m.RunList:
+    """Apply one recommendation, as it is now: it becomes a proposal, and is decided like any other."""
+    return await gateway.order(ApplyAdvice(advice, data.over_s, data.at_least_s), m.RunList, once)
+
+
 @order("/api/v1/holds/lift")
 async def lift(gateway: Agent, data: JSONBody[HoldOrder], once: Once = "") -> m.HoldList:
     """Let a playbook act on a target again."""
@@ -87,7 +101,7 @@ async def lift(gateway: Agent, data: JSONBody[HoldOrder], once: Once = "") -> m.
 
 
 @order("/api/v1/pause")
-async def pause(gateway: Agent, data: JSONBody[Reason], once: Once = "") -> m.Status:
+async def pause(gateway: Agent, data: JSONBody[ReasonOrder], once: Once = "") -> m.Status:
     """Stop all forward acting at once."""
     return await gateway.order(m.Pause(data.reason), m.Status, once)
 
@@ -111,4 +125,4 @@ async def mode(
     return await gateway.order(m.SetAutonomy(data.mode, data.ceiling, data.scope, data.locked), m.Status, once)
 
 
-ROUTES = [approve, deny, undo, cancel, lift, pause, resume, mode]
+ROUTES = [approve, deny, undo, cancel, apply, lift, pause, resume, mode]

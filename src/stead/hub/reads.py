@@ -11,6 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from stead.hub.routes import Agent, HubRequest, kept, read
 from stead.model import messages as m
+from stead.model.advice import AdviceList, GetAdvice
 from stead.model.errors import SteadError
 from stead.model.observe import Fact, Top
 
@@ -21,7 +22,11 @@ Cleared = Annotated[bool, QueryParameter(description="Also those that are over")
 Name = Annotated[str, PathParameter(min_length=1, max_length=200)]
 From = Annotated[int | None, QueryParameter(name="from", ge=0, le=1 << 52, description="Unix milliseconds")]
 To = Annotated[int | None, QueryParameter(name="to", ge=0, le=1 << 52, description="Unix milliseconds")]
+OverS = Annotated[float, QueryParameter(gt=0, le=400 * 86_400, description="From the measurements of this many seconds")]
+AtLeastS = Annotated[float, QueryParameter(ge=0, le=400 * 86_400, description="Leave out what was measured for less")]
 SHOWN_MS = 600_000
+DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -119,6 +124,12 @@ async def run(gateway: Agent, run: Name) -> m.RunList:
     return await gateway.ask(m.GetRun(run), m.RunList)
 
 
+@read("/api/v1/recommendations")
+async def recommendations(gateway: Agent, over_s: OverS = WEEK_S, at_least_s: AtLeastS = DAY_S) -> AdviceList:
+    """What measured use asks for: right-sized limits and workers, and the top consumers, what frees most first."""
+    return await gateway.ask(GetAdvice(over_s, at_least_s), AdviceList)
+
+
 @read("/api/v1/holds")
 async def holds(gateway: Agent) -> m.HoldList:
     """Playbooks that a person keeps off a target."""
@@ -137,4 +148,4 @@ async def why(gateway: Agent, thing: Subject) -> m.Explanation:
     return await gateway.ask(m.Why(thing), m.Explanation)
 
 
-ROUTES = [status, metrics, metric, series, hardware, top, findings, proposals, runs, run, holds, entries, why]
+ROUTES = [status, metrics, metric, series, hardware, top, findings, proposals, runs, run, recommendations, holds, entries, why]

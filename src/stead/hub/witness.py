@@ -19,7 +19,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
 
 from stead.hub.routes import Agent, problems
-from stead.model import messages as m
+from stead.model import witness_messages as w
 
 MAX_BODY_BYTES: Final = 65_536  # 63 hashes and a checkpoint with a hundred signatures fit
 BURST: Final = 50.0
@@ -129,7 +129,7 @@ async def add_checkpoint(
     body = await request.body()
     if not body.startswith(b"old "):
         return _text(400, b"not an add-checkpoint request: it begins with a line `old <size>`\n")
-    reply = await gateway.ask(m.AddCheckpoint(body), m.WitnessReply)
+    reply = await gateway.ask(w.AddCheckpoint(body), w.WitnessReply)
     return Response(reply.body, status_code=reply.status, headers={"Content-Type": reply.content_type})  # exact: clients compare
 
 

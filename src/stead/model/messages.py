@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from stead.model.advice import AdviceList, ApplyAdvice, GetAdvice
 from stead.model.change import Hold, Run
 from stead.model.errors import Problem
 from stead.model.find import Finding
@@ -30,6 +31,7 @@ from stead.model.ledger_messages import (
 from stead.model.observe import Band, Fact, MetricEvent, MetricsSnapshot, Top
 from stead.model.policy import Actor, Autonomy, Mode
 from stead.model.record import must_be_recorded
+from stead.model.witness_messages import AddCheckpoint, GetWitnesses, WitnessList, WitnessReply
 from stead.model.workload import WorkloadStatus
 
 
@@ -154,18 +156,6 @@ class ListEntries(msgspec.Struct, frozen=True, tag="entries"):
     subject: str = ""
 
 
-class AddCheckpoint(msgspec.Struct, frozen=True, tag="add-checkpoint"):
-    """→ WitnessReply: another log asks this host to cosign. `body` is a C2SP tlog-witness request, which authorises itself."""
-
-    body: bytes
-
-
-class GetWitnesses(msgspec.Struct, frozen=True, tag="witnesses"):
-    """→ WitnessList: who cosigns this host's record. `submit`: hand them the newest checkpoint first, and wait for them."""
-
-    submit: bool = False
-
-
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
     """→ Done, then Events whose type matches one of the globs."""
 
@@ -176,6 +166,7 @@ RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
     | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlobs | SearchEntries | GetProof | RotateKey | EraseBlob
+    | GetAdvice | ApplyAdvice
 )  # fmt: skip
 
 
@@ -319,53 +310,13 @@ class EntryList(msgspec.Struct, frozen=True, tag="entries"):
     entries: tuple[EntryView, ...]
 
 
-class WitnessReply(msgspec.Struct, frozen=True, tag="witness-reply"):
-    """Answer to AddCheckpoint, as HTTP carries it: 200 with cosignature lines, 409 with a size, or why not."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-
-class WitnessView(msgspec.Struct, frozen=True):
-    """One witness of this host's record, as it answered last."""
-
-    name: str
-    url: str
-    ok: bool | None  # None: unknown, it has not answered
-    detail: str = ""
-    size: int | None = None  # of the checkpoint that it cosigned last
-    at_ms: int | None = None  # when
-
-
-class WitnessedLog(msgspec.Struct, frozen=True):
-    """A log of another host that this one cosigns. `size`: of the checkpoint cosigned last; None: not asked yet."""
-
-    origin: str
-    size: int | None
-    refused: str = ""  # why the newest request was refused, where that is a reason to look
-
-
-class WitnessList(msgspec.Struct, frozen=True, tag="witnesses"):
-    """Answer to GetWitnesses. `quorum`: the newest cosigned checkpoint has the cosignatures that the policy asks for."""
-
-    origin: str
-    size: int
-    cosigned: int | None
-    quorum: bool
-    witnesses: tuple[WitnessView, ...]
-    vkey: str = ""  # by which this host cosigns others
-    logs: tuple[WitnessedLog, ...] = ()  # which ones
-    stopped: Problem | None = None  # why this host's own ledger records nothing more
-
-
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Nothing more to say."""
 
 
 ReplyBody = (
     Status | MetricList | SeriesAnswer | TopAnswer | FindingList | RunList | HoldList | Explanation | EntryList | Done | Problem
-    | WitnessReply | WitnessList | LedgerHead | LeafList | BlobList | EntryPage | ProofBundle
+    | WitnessReply | WitnessList | LedgerHead | LeafList | BlobList | EntryPage | ProofBundle | AdviceList
 )  # fmt: skip
 
 
