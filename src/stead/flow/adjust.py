@@ -48,7 +48,7 @@ async def adjust(writer: Writer, run: Run, index: int, seen: Any, choose: Choose
         trouble = str(error)
     reason = f"{choice.reason}, but it was not moved: {trouble}" if trouble else choice.reason
     at_ms = writer.stamp().now.unix_ms
-    writer.governing.note(run, index, value, choice.reading, reason, at_ms, moved=value != present)
+    writer.governing.note(run, index, present, value, choice.reading, reason, at_ms)
     return writer.governing.of(run)
 
 
