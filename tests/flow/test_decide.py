@@ -54,6 +54,18 @@ def test_deny_wins_over_ask_over_allow():
     assert (made.answer, made.rules) == ("deny", ("rule:c",))
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"), [((), "ask"), (("*",), "ask"), (("file*",), "ask"), (("files",), "allow")]
+)
+def test_files_are_allowed_by_name_only(names, expected):
+    step = Step("files", Target("file", "/tmp/a", {"mtime_ns": "1"}), {"place": "here"}, {"place": "quarantine"}, "exact")
+    assert answer(calm(step), policy(Rule("open", "allow", Match(actuator=names)))) == expected
+    mixed = calm(step, hog())
+    assert answer(mixed, policy(Rule("open", "allow", Match(actuator=names)))) == "ask", "the other step is not meant by it"
+    assert answer(calm(hog()), policy(Rule("open", "allow"))) == "allow"
+    assert answer(calm(step), policy(Rule("shut", "deny"))) == "deny", "what shuts needs no name"
+
+
 def test_what_no_rule_speaks_of_is_asked():
     made = decide(calm(), policy(), context(), NOW)
     assert (made.answer, made.rules, made.approvals_needed) == ("ask", ("rule:none",), 1)

@@ -17,6 +17,7 @@ from stead.model.policy import Answer, Autonomy, Decision, Match, Policy, Rule, 
 from stead.model.protection import globbed, protected
 
 _STRICTNESS: Final[dict[Answer, int]] = {"allow": 0, "ask": 1, "deny": 2}
+BY_NAME: Final = frozenset(("files",))  # actuators that an allow must name
 _MODES: Final = {"observe": 0, "advise": 1, "act": 2}
 _APPROVALS: Final = {4: 2}  # by tier; every other one that asks needs one
 
@@ -230,11 +231,16 @@ class _Asking(msgspec.Struct, frozen=True):
         when, opens = rule.when, rule.then == "allow"
         every = all if opens else any
         return (
-            self._whole(when)
+            (not opens or self._by_name(when))
+            and self._whole(when)
             and self._numbers(when, opens)
             and self._in_time(when, opens)
             and (not self._names_steps(when) or every(self._step(when, step) for step in self.proposal.steps))
         )
+
+    def _by_name(self, when: Match) -> bool:
+        """Files are people's: a rule that fits everything does not allow to touch them, one that names their actuator does."""
+        return all(step.actuator in when.actuator for step in self.proposal.steps if step.actuator in BY_NAME)
 
     def _whole(self, when: Match) -> bool:
         proposal, context = self.proposal, self.context
