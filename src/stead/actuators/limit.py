@@ -91,7 +91,8 @@ class LimitActuator:
             raise SteadError("a limit can't be absent", str(target), "choose another playbook", code="limit.absent")
         wanted, missing = self._here(target, now, want)
         changed = {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)}
-        self._refuse(target.name, now, changed)
+        asked = {"cpu_max_percent": want.cpu_max_percent} if "cpu_max_percent" in changed else {}
+        self._refuse(target.name, now, {**changed, **asked})  # rounding must not make of too little the least there is
         before = {key: getattr(now, key) for key in changed}
         if "cpu_idle" in changed and now.cpu_weight is not None:
             before["cpu_weight"] = now.cpu_weight  # the kernel forgets the weight of a group that was idle
@@ -129,7 +130,8 @@ class LimitActuator:
         self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
         unit = self._managed(target.name)
         if unit is None:
-            return await values.write_values(host, self.groups, target.name, wanted, want.cpu_shares)
+            moved = {key: value for key, value in wanted.items() if _to_write(key, now, want, value)}
+            return await values.write_values(host, self.groups, target.name, moved, want.cpu_shares)
         try:
             await units.set_limits(host, unit, wanted, want.drop_ins)
         except SteadError as error:
@@ -211,6 +213,13 @@ class LimitActuator:
             if rival is not None:
                 return f"{rival.name} runs here (process {present[rival.name]}) and sets {key} of {path}: stead yields"
         return ""
+
+
+def _to_write(key: str, now: Limit, want: Limit, value: Any) -> bool:
+    """Is it otherwise now, or will it be once the rest is written? What was idle gets an ordinary weight back."""
+    if key == "cpu_weight" and (want.cpu_shares is not None or now.cpu_idle):
+        return True
+    return not same(key, getattr(now, key), value)
 
 
 def _fields(want: Limit) -> dict[str, Any]:
