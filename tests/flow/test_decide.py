@@ -54,9 +54,7 @@ def test_deny_wins_over_ask_over_allow():
     assert (made.answer, made.rules) == ("deny", ("rule:c",))
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"), [((), "ask"), (("*",), "ask"), (("file*",), "ask"), (("files",), "allow")]
-)
+@pytest.mark.parametrize(("names", "expected"), [((), "ask"), (("*",), "ask"), (("file*",), "ask"), (("files",), "allow")])
 def test_files_are_allowed_by_name_only(names, expected):
     step = Step("files", Target("file", "/tmp/a", {"mtime_ns": "1"}), {"place": "here"}, {"place": "quarantine"}, "exact")
     assert answer(calm(step), policy(Rule("open", "allow", Match(actuator=names)))) == expected

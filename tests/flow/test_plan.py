@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stead.flow.plan import plan
@@ -126,3 +127,21 @@ async def test_what_can_not_be_put_back_is_not_lent(tmp_path: Path) -> None:
 
     made = await planned(tmp_path, wish({"level": 9}), OneWay(a=Dial(1)))
     assert made.steps[0].undo == "none" and made.steps[0].lease_s is None
+
+
+def many(names: str, **more: Any) -> Wish:
+    one = wish({"level": 9}, names, **more)
+    return msgspec.structs.replace(one, settings=tuple(msgspec.structs.replace(each, one_of=True) for each in one.settings))
+
+
+async def test_of_many_those_that_can_not_be_made_are_left_out(tmp_path: Path) -> None:
+    made = await planned(tmp_path, many("axb"), Dials(a=Dial(1), b=Dial(2)))
+    assert [step.target.name for step in made.steps] == ["a", "b"] and not made.impossible
+    gone = await planned(tmp_path, many("x"), Dials(a=Dial(1)))
+    assert gone.impossible.startswith("gone: none of those that were found can be changed now: gone: dial:x")
+
+
+async def test_what_is_predicted_may_follow_from_the_steps(tmp_path: Path) -> None:
+    one = many("ab", predict=Predict("disk.available_bytes", "up", 0.5, of_steps="life", relative=False))
+    made = await planned(tmp_path, one, Dials(a=Dial(1), b=Dial(2)))
+    assert made.prediction is not None and made.prediction.at_least == 1.0 and not made.prediction.relative

@@ -315,3 +315,35 @@ def test_what_the_host_lacks_leaves_the_way_to_the_next():
     lacking = run("first", "unsupported", reason="unsupported: no cpu.idle in this kernel")
     found = consider([finding()], catalog(playbook("first"), playbook("second")), context(recent=(lacking,)), NOW)
     assert [wish.playbook.playbook_id for wish in found.wishes] == ["second"]
+
+
+def each(name: str = "clean", **more: Any) -> PlaybookDefinition:
+    return playbook(name, settings=(SettingTemplate("files", {"place": "quarantine"}, "each:quarantine"),), **more)
+
+
+def files(*paths: str) -> tuple[Target, ...]:
+    return tuple(Target("file", path, {"mtime_ns": "1", "bytes": "10"}) for path in paths)
+
+
+def test_one_setting_for_each_of_many():
+    asked = []
+
+    def found(purpose: str, subject: str) -> tuple[Target, ...]:
+        asked.append((purpose, subject))
+        return files("/tmp/a", "/tmp/b")
+
+    mount = finding(subject="mount:/tmp")
+    (wish,) = propose([mount], catalog(each()), context(each=found), NOW)
+    assert [str(one.target) for one in wish.settings] == ["file:/tmp/a", "file:/tmp/b"]
+    assert all(one.one_of for one in wish.settings) and asked == [("quarantine", "mount:/tmp")]
+
+
+def test_where_nothing_is_left_the_next_has_its_turn():
+    ran = run("clean", "kept", 1000.0, target=files("/tmp/a")[0], verdict="helped")
+    both = catalog(each(), playbook("next", settings=(SettingTemplate("priority", {"nice": 19}, "autonomy:host"),)))
+    mount = finding(subject="mount:/tmp")
+    with_more = context(recent=(ran,), each=lambda purpose, subject: files("/tmp/b"))
+    assert [wish.playbook.playbook_id for wish in propose([mount], both, with_more, NOW)] == ["clean"]
+    assert [wish.playbook.playbook_id for wish in propose([mount], both, context(recent=(ran,)), NOW)] == ["next"]
+    considered = consider([mount], catalog(each()), context(), NOW)
+    assert [skip.reason for skip in considered.skipped] == ["nothing left: there is nothing to quarantine"]
