@@ -41,6 +41,7 @@ from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
 from stead.model.policy import PROFILE_CEILINGS, Autonomy, Policy
+from stead.probes.members import Members
 from stead.probes.proc_table import Table
 from stead.protocols import Probe
 from stead.stats.series import Series
@@ -136,7 +137,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
     intent = config.intent
-    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings}
+    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings, "members": Members(intent)}
     cleaner = wired.cleaner = Cleaner(host, paths.state)
     offered |= {"cleaner": cleaner}
     actuators = loaded(wired, "stead.actuators", offered)

@@ -52,8 +52,10 @@ class Contention(SystemProbe):
         MetricSpec("infra.objective_miss", "ratio", "An objective's value over its level: above 1 it is missed"),
     )
 
-    def __init__(self, intent: Intent, table: Table | None = None, readings: Readings | None = None) -> None:
-        self.members = Members(intent)
+    def __init__(
+        self, intent: Intent, table: Table | None = None, readings: Readings | None = None, members: Members | None = None
+    ) -> None:
+        self.members = members or Members(intent)
         self._table = table or Table()
         self._readings = readings
         self._loadavg = Source("/proc/loadavg")
@@ -230,6 +232,11 @@ def _unknown(losses: dict[str, Loss]) -> str:
     return "what the protected work loses is not known"
 
 
-def probe(intent: Intent | None = None, process_table: Table | None = None, readings: Readings | None = None) -> Contention:
-    """Make the probe for an intent: without one it reads nothing."""
-    return Contention(intent or Intent(), process_table, readings)
+def probe(
+    intent: Intent | None = None,
+    process_table: Table | None = None,
+    readings: Readings | None = None,
+    members: Members | None = None,
+) -> Contention:
+    """Make the probe for an intent: without one it reads nothing. `members` are shared with other probes of the intent."""
+    return Contention(intent or Intent(), process_table, readings, members)

@@ -26,3 +26,10 @@ def parse_loadavg_tasks(text: str) -> tuple[int, int]:
     """Parse /proc/loadavg's counts: tasks that run or wait for a CPU now, and the last pid that was handed out."""
     fields = text.split()
     return int(fields[3].partition("/")[0]), int(fields[4])
+
+
+def available_bytes(sizes: dict[str, int]) -> int:
+    """Take MemAvailable, or what came before it: free, buffers and cache. Raises KeyError when neither is there."""
+    if "MemAvailable" in sizes:
+        return sizes["MemAvailable"]
+    return sizes["MemFree"] + sizes["Buffers"] + sizes["Cached"]

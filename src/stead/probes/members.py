@@ -64,10 +64,12 @@ class Members:
         self._by_group = any(pattern.kind != "process" for pattern in every)
         self._known: dict[int, Known] = {}
         self._paths: dict[str, tuple[frozenset[int], tuple[str, str] | None]] = {}
+        self.at_ms: int | None = None  # when it was last brought up to date, monotonic
 
     def update(self, host: Host, groups: Groups, table: Table, now: Now) -> bool:
         """Look at what is new in the table. True when something changed."""
         known, changed = self._known, False
+        self.at_ms = now.mono_ms
         for pid, task in table.tasks.items():
             one = known.get(pid)
             if one is None or one.task is not task or one.name != task.name or now.mono_ms - one.at_ms >= AGAIN_MS:

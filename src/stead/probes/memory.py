@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from stead.model.observe import MetricSpec, Now, Reading, Sample
-from stead.probes.kernel_files import parse_meminfo
+from stead.probes.kernel_files import available_bytes, parse_meminfo
 from stead.probes.reading import Rates, Source, SystemProbe
 from stead.protocols import Host
 
@@ -18,13 +18,6 @@ def parse_oom_kills(text: str) -> int | None:
         if line.startswith("oom_kill "):
             return int(line.split()[1])
     return None
-
-
-def available_bytes(sizes: dict[str, int]) -> int:
-    """Take MemAvailable, or what came before it: free, buffers and cache. Raises KeyError when neither is there."""
-    if "MemAvailable" in sizes:
-        return sizes["MemAvailable"]
-    return sizes["MemFree"] + sizes["Buffers"] + sizes["Cached"]
 
 
 class Memory(SystemProbe):

@@ -1,0 +1,160 @@
+"""The memory of one contender, followed from reading to reading: how much it holds, how fast it takes more, what holds it back.
+
+What is frozen, stopped or throttled does not grow, and that says nothing about what it would take: then the growth that it had
+before stands for what it wants. A group is read by its own counters, a process by its resident pages and those of all that
+descends from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from stead.cgroups.memory import V1_FILES, V2_FILES, GroupMemory, memory_of, page_bytes, parse_flat
+from stead.cgroups.tree import Groups
+from stead.host.procfs import parse_stat
+from stead.probes.proc_table import Task
+from stead.probes.reading import Source
+from stead.protocols import Host
+
+SPAN_MS: Final = 3_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
+_AT_LIMIT: Final = 0.95
+_MOST_TASKS: Final = 64
+
+
+class HeldMemory:
+    """One contender's memory. Sizes in bytes, growth in bytes a second; None is unknown."""
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.growth: float | None = None
+        self.wanted = 0.0  # the growth that it had when nothing held it back
+        self.held_back = ""  # by what, in words
+        self._seen: list[tuple[int, int]] = []  # (mono_ms, bytes) of the last span
+
+    @property
+    def granted(self) -> float | None:
+        """Of the growth that it wants, the share that it gets: all while nothing holds it back."""
+        if self.growth is None:
+            return None
+        return max(0.0, min(1.0, self.growth / self.wanted)) if self.held_back and self.wanted > 0 else 1.0
+
+    def take(self, size: int | None, held_back: str, mono_ms: int) -> None:
+        """Take in one reading."""
+        if size is None:
+            self.size, self.growth, self._seen = None, None, []
+            return
+        before = [(at, held) for at, held in self._seen if at < mono_ms]
+        self.growth = _growth(before, size, mono_ms)
+        if held_back:
+            self.wanted = max(self.wanted, self.growth or 0.0)
+        elif self.growth is not None:
+            self.wanted = max(self.growth, 0.0)
+        self.size, self.held_back = size, held_back
+        self._seen = [*(one for one in before if mono_ms - one[0] <= SPAN_MS), (mono_ms, size)]
+
+
+def _growth(before: Sequence[tuple[int, int]], size: int, mono_ms: int) -> float | None:
+    """Bytes a second: the lesser of the last interval's and the whole span's. None after the first reading."""
+    if not before:
+        return None
+    rates = [1000.0 * (size - held) / (mono_ms - at) for at, held in (before[0], before[-1])]
+    return min(rates)
+
+
+class GroupFiles:
+    """The files of one group that are read each time, by descriptors that stay open."""
+
+    def __init__(self, groups: Groups, path: str) -> None:
+        self.path = path
+        self._v1 = groups.kind("memory") == "v1"
+        folder, unified = groups.folder(path, "memory") or "", groups.unified(path)
+        names = V1_FILES if self._v1 else V2_FILES
+        self._current, self._stat = Source(f"{folder}/{names[0]}"), Source(f"{folder}/{names[1]}")
+        self._hold = Source(f"{folder}/{'memory.limit_in_bytes' if self._v1 else 'memory.high'}")
+        freezer = groups.folder(path, "freezer")
+        self._frozen = Source(f"{freezer}/{'freezer.state' if groups.kind('freezer') == 'v1' else 'cgroup.freeze'}")
+        self._pressure = Source(f"{unified}/memory.pressure") if unified else None
+        self._stalled: tuple[int, int] | None = None
+
+    def size(self, host: Host) -> int | None:
+        """Bytes that it holds; None when the group is gone."""
+        try:
+            return int(self._current.text(host))
+        except (OSError, ValueError):
+            return None
+
+    def held_back(self, host: Host) -> str:
+        """What keeps it from growing now, in words; empty when nothing does. A limit that it does not reach keeps nothing."""
+        if _text(self._frozen, host) in ("1", "FROZEN", "FREEZING"):
+            return "frozen"
+        limit, size = self.limit(host), self.size(host)
+        return "limited" if limit is not None and size is not None and size >= _AT_LIMIT * limit else ""
+
+    def limit(self, host: Host) -> int | None:
+        """Bytes that it is held to (memory.high; of version 1 its limit); None when nothing holds it."""
+        limit = _text(self._hold, host)
+        return int(limit) if limit.isdigit() and int(limit) < 1 << 60 else None
+
+    def memory(self, host: Host) -> GroupMemory | None:
+        """What it holds, in parts: memory.stat is long, so only where it is asked for. None when the group is gone."""
+        try:
+            return memory_of(self._current.text(host).encode(), self._stat.text(host).encode(), b"")
+        except (OSError, ValueError):
+            return None
+
+    def idle_bytes(self, host: Host) -> int | None:
+        """Bytes on the kernel's inactive lists that it could drop: what has not been touched of late. None: unknown."""
+        try:
+            fields = parse_flat(self._stat.text(host).encode())
+        except OSError:
+            return None
+        return fields.get(b"total_inactive_file", fields.get(b"inactive_file"))
+
+    def stalled_percent(self, host: Host, mono_ms: int) -> float | None:
+        """The share of the time since the last call in which all of it stood still for memory (PSI full). None: unknown."""
+        if self._pressure is None:
+            return None
+        try:
+            full = next(line for line in self._pressure.text(host).splitlines() if line.startswith("full"))
+            total_us = int(full.rpartition("total=")[2])
+        except (OSError, ValueError, StopIteration):
+            self._stalled = None
+            return None
+        last, self._stalled = self._stalled, (mono_ms, total_us)
+        if last is None or mono_ms <= last[0]:
+            return None
+        return min(100.0, (total_us - last[1]) / (10.0 * (mono_ms - last[0])))
+
+    def close(self) -> None:
+        """Let every descriptor go."""
+        for source in (self._current, self._stat, self._hold, self._frozen, self._pressure):
+            if source is not None:
+                source.close()
+
+
+def resident_bytes(host: Host, tasks: Sequence[Task]) -> tuple[int | None, bool]:
+    """What processes hold together, and whether all are stopped. The largest are read now, of the rest the last pass counts.
+
+    None when all are gone. The table of processes does not look at one that did not run: it misses that one was stopped.
+    """
+    page, total, alive, stopped = page_bytes(), 0, False, True
+    for place, task in enumerate(sorted(tasks, key=lambda task: -task.rss_pages)):
+        pages, state = task.rss_pages, task.state
+        if place < _MOST_TASKS:
+            try:
+                stat = parse_stat(host.read(f"/proc/{task.pid}/stat", 1024))
+            except (OSError, ValueError, IndexError):
+                continue
+            if stat.start_ticks != task.start_ticks or stat.state in "ZX":
+                continue
+            pages, state = stat.rss_pages, stat.state
+        total, alive, stopped = total + pages * page, True, stopped and state in "Tt"
+    return (total, stopped) if alive else (None, False)
+
+
+def _text(source: Source, host: Host) -> str:
+    try:
+        return source.text(host).strip()
+    except OSError:
+        return ""
