@@ -48,7 +48,7 @@ def objection(rule: CleaningRule, file: os.stat_result, now_s: float) -> str:
     if not rule.min_bytes <= file.st_size <= rule.max_bytes:
         return f"it has {file.st_size} bytes, and the rule {rule.category} is for {rule.min_bytes} to {rule.max_bytes}"
     age_s = now_s - max(file.st_mtime, file.st_ctime, file.st_atime if rule.unread else 0.0)
-    if age_s < rule.min_age_s:
+    if 0.0 < rule.min_age_s > age_s:
         read = "read or changed" if rule.unread else "changed"
         return f"it was {read} {age_s / 3600:.1f} h ago, and the rule {rule.category} is for {rule.min_age_s / 3600:.1f} h"
     return ""
