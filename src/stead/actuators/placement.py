@@ -1,12 +1,14 @@
-"""`placement`: one process, with what it starts from then on, into a control group of its own that leaves the CPU to others.
+"""`placement`: one process, with what it started and starts, into a control group of its own that leaves the CPU to others.
 
 For hosts where systemd is not the manager: there a process belongs to a unit, and the unit's own limits are the way (`limit`). A
 process is only taken out of the root group, never out of one that somebody made for it. In its own group it runs when nobody
-else wants the CPU; it may be held to a share of a core besides, or be frozen. Putting back moves what it started too.
+else wants the CPU; it may be held to a share of a core besides, or be frozen. What it had started and is at the root too goes
+with it, but for what is protected; putting back moves it all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
@@ -20,6 +22,7 @@ from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent, pattern_of
 from stead.protocols import Actuator, Host
 
 OWN: Final = "best-effort"  # in a wanted state: a group of its own
@@ -47,8 +50,14 @@ class PlacementActuator:
     name = "placement"
     state = Placement
 
-    def __init__(self, host: Host, patterns: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> None:
-        self._host, self._patterns, self._own = host, patterns, own
+    def __init__(
+        self,
+        host: Host,
+        patterns: Sequence[str] = (),
+        own: Callable[[], Mapping[str, str]] = dict,
+        intent: Intent | None = None,
+    ) -> None:
+        self._host, self._patterns, self._own, self._intent = host, patterns, own, intent or Intent()
         self._found: Groups | None = None
 
     @property
@@ -90,7 +99,7 @@ class PlacementActuator:
         before: dict[str, Any] = {key: getattr(now, key) for key in changed}
         if "group" in changed:
             before["made"], changed["made"] = False, changed["group"] == path
-        note = "what it starts from then on goes with it, and comes back with it" if "group" in changed else ""
+        note = "what it started and starts goes with it, and comes back with it" if "group" in changed else ""
         return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=10.0, note=note)
 
     def met(self, now: Placement | Absent, want: Placement | Absent) -> bool:
@@ -128,8 +137,34 @@ class PlacementActuator:
             except ProcessLookupError:
                 own_groups.emptied(host, self.groups, path, _ROOT, "cpu")
                 raise
+        if pid is not None:
+            self._follow(host, folder, pid)
         if wanted.get("frozen") is not None:
             await self._freeze(host, path, bool(wanted["frozen"]))
+
+    def _follow(self, host: Host, folder: str, pid: int) -> None:
+        """Move what the process had started before, as far as it is stead's to move, until nothing new comes."""
+        for _ in range(own_groups.ROUNDS):
+            left = [one for one in own_groups.descendants(host, pid) if self._goes_with_it(host, one)]
+            for one in left:
+                with contextlib.suppress(ProcessLookupError):
+                    own_groups.move(host, folder, one)
+            if not left:
+                return
+
+    def _goes_with_it(self, host: Host, pid: int) -> bool:
+        """Is a descendant at the root, ordinary, and neither protected nor stead's?"""
+        if self.groups.path_of(pid, "cpu") != _ROOT or self._not_ours(pid):
+            return False
+        try:
+            name = host.read(f"/proc/{pid}/comm", 64).decode("utf-8", "replace").rstrip("\n")
+            command = host.read(f"/proc/{pid}/cmdline", 4096).decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
+            if host.scheduler.policy(pid)[0] in _REALTIME:
+                return False
+        except OSError:
+            return False
+        matches = [pattern_of(text) for one in self._intent.protect for text in one.match]
+        return not any(pattern.fits_process(name, command) for pattern in matches)
 
     async def _freeze(self, host: Host, path: str, frozen: bool) -> None:
         """Freeze or thaw all that is in the group; version 1 has another tree for that."""
@@ -171,9 +206,14 @@ class PlacementActuator:
         return folder is not None and host.inode(folder) is not None
 
     def _absolute(self, wanted: dict[str, Any], path: str, target: Target) -> dict[str, Any]:
-        """The group by its path. SteadError for one that is neither its own nor the root."""
-        if wanted.get("group") == OWN:
+        """The group by its path: to be held is to be in one's own. SteadError for one that is neither its own nor the root."""
+        held = wanted.get("cpu_max_percent", MAX) != MAX or bool(wanted.get("frozen"))
+        if wanted.get("group", OWN if held else None) == OWN:
             wanted["group"] = path
+        if held and wanted["group"] == _ROOT:
+            raise SteadError(
+                "only what is in a group of its own can be held", str(target), f'want "{OWN}"', code="placement.group"
+            )
         if wanted.get("group", path) not in (path, _ROOT):
             what = f"processes are moved into groups of stead's own, and {wanted['group']} is none"
             raise SteadError(what, str(target), f'want "{OWN}"', code="placement.group")
@@ -188,8 +228,6 @@ class PlacementActuator:
         cap = changed.get("cpu_max_percent", MAX)
         if not why and cap != MAX and float(cap) < LEAST_CPU_PERCENT:
             why = f"{cap:g} % of a core is less than the {LEAST_CPU_PERCENT:g} % that anything needs to end what it began"
-        if not why and where != path:
-            why = "only what is in a group of its own can be held; want the group too"
         if why:
             raise SteadError(why, f"process:{pid}", "leave it where it is", code="placement.refused")
 
@@ -234,6 +272,11 @@ def _same(key: str, now: Any, want: Any) -> bool:
     return bool(now == want)
 
 
-def actuator(host: Host, protected: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> Actuator[Placement]:
+def actuator(
+    host: Host,
+    protected: Sequence[str] = (),
+    own: Callable[[], Mapping[str, str]] = dict,
+    intent: Intent | None = None,
+) -> Actuator[Placement]:
     """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return PlacementActuator(host, protected, own)
+    return PlacementActuator(host, protected, own, intent)

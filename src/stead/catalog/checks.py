@@ -24,6 +24,7 @@ BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
         *("cpu_weight", "cpu_max_percent", "cpu_idle", "memory_high_bytes", "memory_low_bytes", "memory_max_bytes"),
         *("io_weight", "io_max", "io_latency", "pids_max", "frozen"),
     ),
+    "placement": ("group", "cpu_max_percent", "frozen"),
     "process": ("stopped",),
     "resident": ("size_bytes",),
     "autonomy": ("mode", "ceiling", "locked", "paused"),

@@ -18,7 +18,7 @@ from stead.protocols import Host
 if TYPE_CHECKING:
     from stead.cgroups.tree import Groups
 
-_ROUNDS: Final = 16  # how often what was started meanwhile is moved after the others
+ROUNDS: Final = 16  # how often what was started meanwhile is moved after the others
 
 
 def own_path(pid: int, start_ticks: int | str) -> str:
@@ -69,6 +69,30 @@ def move(host: Host, folder: str, pid: int) -> None:
         raise refusal(error, folder, f"process {pid}") from error
 
 
+def descendants(host: Host, pid: int) -> list[int]:
+    """All that a process started and that lives, nearest first; what an ended one between them had started is not found.
+
+    Source: proc_pid_task(5), `children`; a kernel without it (CONFIG_PROC_CHILDREN) tells nothing.
+    """
+    found: dict[int, None] = {}
+    waiting = [pid]
+    while waiting:
+        above = waiting.pop(0)
+        for child in _children(host, above):
+            if child != pid and child not in found:
+                found[child] = None
+                waiting.append(child)
+    return list(found)
+
+
+def _children(host: Host, pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        for thread in host.list(f"/proc/{pid}/task"):
+            children += [int(child) for child in host.read(f"/proc/{pid}/task/{thread}/children", 1 << 16).split()]
+    return children
+
+
 def emptied(host: Host, groups: Groups, path: str, back: str, controller: str) -> None:
     """Move everything in an own group back, remove it, and `/stead` with the last one. Nothing to do where it isn't."""
     folder, home = groups.folder(path, controller), groups.folder(back, controller)
@@ -84,7 +108,7 @@ def emptied(host: Host, groups: Groups, path: str, back: str, controller: str) -
 
 
 def _move_all(host: Host, folder: str, home: str) -> None:
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         pids = [int(pid) for pid in host.read(f"{folder}/cgroup.procs").split()]
         if not pids:
             return

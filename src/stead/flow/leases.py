@@ -32,8 +32,13 @@ async def mind(road: Road, run: Run, now: Now) -> None:
 
 
 def stands(run: Run, open_findings: Collection[str], latest: Latest) -> bool:
-    """Does its reason stand: did it help, and is what it answers still so, or would it be without it?"""
-    if run.verdict is None or run.verdict.result != "helped":
+    """Does its reason stand: did it help, and is what it answers still so, or would it be without it?
+
+    Where no effect could be told (what is held back within seconds of its onset leaves too little to compare with) it stands only
+    by its playbook's leave, which the owner of the host gave by naming what may be held back.
+    """
+    unclear = run.verdict is not None and run.verdict.result == "inconclusive" and run.proposal.keep_unclear
+    if run.verdict is None or not (run.verdict.result == "helped" or unclear):
         return False
     return run.proposal.finding_id in open_findings or _goes_on(run, latest) or binds(run)
 

@@ -101,6 +101,7 @@ def _proposal(
         impossible=impossible,
         good_readings=playbook.verify.good_readings,
         keep_while=tuple(Reason(metric, _bound("subject", wish), above) for metric, above in playbook.keep_while.items()),
+        keep_unclear=playbook.keep_unclear,
     )
 
 

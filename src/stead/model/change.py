@@ -169,6 +169,7 @@ class Proposal(msgspec.Struct, frozen=True):
     impossible: str = ""  # why it can't be planned: `unsupported: <what is missing>`; then it has no steps
     good_readings: int = 1  # how many in a row its verification needs
     keep_while: tuple[Reason, ...] = ()  # all of them so: its lease is renewed though the finding has cleared
+    keep_unclear: bool = False  # renewed too where no effect could be told: what it holds back was named for that by its owner
 
 
 class Attempt(msgspec.Struct, frozen=True):
