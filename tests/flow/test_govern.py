@@ -9,14 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from stead.agent.explain import with_limits
+from stead.flow.adjust import Choice
 from stead.flow.govern_state import TOLD_MS
+from stead.flow.record import plan_hash
+from stead.ledger.stored import StoreSource
+from stead.ledger.why import explain
 from stead.model.catalog import GovernTemplate, PlaybookDefinition, Predict, SettingTemplate, Verify
-from stead.model.change import Governed, Run, Step, Target
+from stead.model.change import Govern, Governed, Run, Step, Target
 from stead.model.errors import SteadError
 from stead.model.policy import Autonomy
 from stead.stats.series import Series
 from tests.flow.bench import Killed
-from tests.flow.kit import ANN, Dial
+from tests.flow.kit import ANN, Dial, dial_step
 from tests.flow.road import DELAY, LOAD, Lane
 
 ROOM = 40  # of the dial: above it others suffer
@@ -257,8 +262,6 @@ async def test_a_crash_at_any_point_of_a_move_leaves_what_can_be_put_back(lay: L
 
 async def move(lane: Lane, value: float) -> Run:
     """Move the value by hand, as a law would."""
-    from stead.flow.adjust import Choice
-
     (run,) = lane.runs("govern")
     return await lane.hands.adjust(run, 0, lambda present: Choice(value, 1.0, "a test"))
 
@@ -343,3 +346,31 @@ def test_what_governs_is_remembered_at_full_rate(lay: Lay) -> None:
     lane.road.observe(lane.clock.advance(1000))
     now = lane.clock.now()
     assert series.mean(DELAY, "workload:a", 0, now.mono_ms) == 1.0
+
+
+async def test_why_tells_the_range_where_it_stands_and_why_and_repeated_moves_once(lay: Lay) -> None:
+    lane = lay()
+    await lane.road.start(lane.clock.now())
+    await live(lane, 40)
+    for second in range(1500):
+        suffer(lane)
+        lane.gauge.values[DELAY, "workload:a"] = 3.0 if second % 60 < 15 else 0.1
+        await lane.tick()
+    (run,) = lane.runs("govern")
+    explained = explain(run.id, StoreSource(lane.ledger))
+    moves = [link.words for link in explained.chain if "in" in link.words and "moves" in link.words]
+    assert len(told(lane, run)) >= 3 and len(moves) == 1 and "of 10 to 90" in moves[0] and DELAY in moves[0]
+    assert any("level is then moved between 10 and 90 by m.delay" in link.words for link in explained.chain)
+    assert "in force" in explained.summary
+    now = with_limits(explained, tuple(lane.road.runs.values())).chain[-1]
+    assert now.entry == "" and now.words.startswith("now: level is ")
+    assert with_limits(explained, ()) == explained
+
+
+def test_the_range_is_part_of_what_is_approved() -> None:
+    step = dial_step()
+    rule = Govern("level", "m", "host", 1.0, 2.0, 9.0)
+    hashes = {
+        plan_hash([msgspec.structs.replace(step, govern=one)]) for one in (None, rule, msgspec.structs.replace(rule, high=10.0))
+    }
+    assert len(hashes) == 3

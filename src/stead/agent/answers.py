@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
+
 from stead import __version__
 from stead.agent.ledger_answers import LedgerAnswers
 from stead.agent.wiring import Wired
@@ -15,6 +17,7 @@ from stead.ledger.erasing import scrubbed
 from stead.ledger.stored import StoreSource, read_witnesses
 from stead.model import messages as m
 from stead.model.advice import ApplyAdvice, GetAdvice
+from stead.model.change import Run
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
 from stead.model.workload import WorkloadStatus
@@ -49,6 +52,7 @@ class Answers:
             m.Pause: self._pause,
             m.Resume: self._resume,
             m.SetAutonomy: self._autonomy,
+            m.ListFiles: self._files,
             **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy), self._forget).table(),
             **wired.vouching.table(),
         }
@@ -85,6 +89,7 @@ class Answers:
             catalog_version=road.catalog.version,
             state_dir=wired.paths.state,
             facts=road.facts(),
+            limits=tuple(run for run in road.runs.values() if run.governed),
         )
 
     async def _status(self, _: m.GetStatus, __: Actor) -> m.ReplyBody:
@@ -110,10 +115,20 @@ class Answers:
         return m.FindingList(tuple(self.wired.ledger.findings(body.cleared, _page(body.limit))))
 
     async def _runs(self, body: m.ListRuns, _: Actor) -> m.ReplyBody:
-        return m.RunList(tuple(self.wired.ledger.runs(body.which, _page(body.limit))))
+        return m.RunList(tuple(self._live(run) for run in self.wired.ledger.runs(body.which, _page(body.limit))))
 
     async def _run(self, body: m.GetRun, _: Actor) -> m.ReplyBody:
-        return m.RunList((self.orders.find(body.id),))
+        return m.RunList((self._live(self.orders.find(body.id)),))
+
+    def _live(self, run: Run) -> Run:
+        """With where its governed values stand now: the ledger is told of that but every few minutes."""
+        known = self.road.runs.get(run.id)
+        return msgspec.structs.replace(run, governed=known.governed) if known else run
+
+    async def _files(self, _: m.ListFiles, __: Actor) -> m.ReplyBody:
+        from stead.agent.files import files  # here, for an agent that nobody asks does not need it
+
+        return await files(self.wired)
 
     async def _holds(self, _: m.ListHolds, __: Actor) -> m.ReplyBody:
         return m.HoldList(tuple(self.road.holds))
@@ -123,11 +138,12 @@ class Answers:
         return m.EntryList(tuple(m.EntryView(e.seq, e.id, e.type, e.subject, e.ts_ms, e.leaf.decode()) for e in rows))
 
     async def _why(self, body: m.Why, _: Actor) -> m.ReplyBody:
-        from stead.agent.explain import at_rest  # here, for an agent that nobody asks needs neither
+        from stead.agent.explain import at_rest, with_limits  # here, for an agent that nobody asks needs neither
         from stead.ledger.why import explain
 
         try:
-            return await asyncio.to_thread(explain, body.thing, StoreSource(self.wired.ledger))
+            told = await asyncio.to_thread(explain, body.thing, StoreSource(self.wired.ledger))
+            return with_limits(told, tuple(self.road.runs.values()))
         except SteadError:
             quiet = at_rest(body.thing, self.road.series.views(), self._missing())
             if quiet is None:

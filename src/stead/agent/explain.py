@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stead.ledger.words import number, plain
+import msgspec
+
+from stead.ledger.words import governed_words, number, plain
+from stead.model.change import Run
 from stead.model.messages import Explanation, Link, MetricView
 
 
@@ -17,6 +20,18 @@ def at_rest(thing: str, views: Sequence[MetricView], missing: Mapping[str, str])
         return None
     links = tuple(Link(one.at_ms, "observe", _now_words(one)) for one in about)
     return Explanation(thing, f"no finding, proposal or change is recorded about {thing}; this is how it is now", links)
+
+
+def with_limits(told: Explanation, runs: Sequence[Run]) -> Explanation:
+    """The same, with where the governed values of its runs stand this moment: a link of its own, of which no entry speaks."""
+    entries = {link.entry for link in told.chain}
+    now = [
+        Link(one.at_ms, "act", f"now: {governed_words(run.proposal.steps[one.step], one)}")
+        for run in runs
+        if run.cause in entries
+        for one in run.governed
+    ]
+    return msgspec.structs.replace(told, chain=(*told.chain, *now)) if now else told
 
 
 def _now_words(one: MetricView) -> str:

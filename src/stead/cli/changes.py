@@ -21,6 +21,7 @@ from stead.cli.plan import (
 from stead.cli.table import Cell, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, short_ids
+from stead.ledger.words import governed_words
 from stead.model.change import Run
 from stead.model.errors import SteadError
 from stead.model.messages import GetRun, GetStatus, ListRuns, RunList, Status
@@ -107,6 +108,8 @@ def outcome(run: Run) -> str:
     """What came of it, in a few words."""
     if run.state in ("undoing", "undone") and run.undo_reason:
         return f"{MEANINGS[run.state]}: {undo_words(run)}"
+    if run.governed and not run.final:
+        return "; ".join(governed_words(run.proposal.steps[one.step], one) for one in run.governed)
     return verdict(run) if run.verdict else reason_of(run) or MEANINGS.get(run.state, "")
 
 

@@ -9,6 +9,8 @@ import click
 from stead.cli.table import Cell, pairs, printable, styled, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, duration, number, short_ids, size, unknown
+from stead.ledger.words import governed_words
+from stead.model.change import Run
 from stead.model.find import Finding
 from stead.model.messages import FindingList, GetStatus, ListFindings, Station, Status
 from stead.model.policy import PROFILE_CEILINGS
@@ -35,8 +37,21 @@ def status_lines(now: Status) -> list[str]:
     """The agent in one look."""
     lines = pairs(_facts(now))
     lines += ["", styled("stations", "bold"), *(f"  {line}" for line in station_lines(now.stations))]
+    if now.limits:
+        lines += ["", styled("limits", "bold"), *(f"  {line}" for line in limit_lines(now.limits))]
     if now.workloads:
         lines += ["", *_workload_lines(now.workloads)]
+    return lines
+
+
+def limit_lines(runs: tuple[Run, ...]) -> list[str]:
+    """One line a governed value: where it is in its range, and why."""
+    short = short_ids(run.id for run in runs)
+    lines = []
+    for run in runs:
+        for one in run.governed:
+            step = run.proposal.steps[one.step]
+            lines.append(printable(f"{step.target}: {governed_words(step, one)} ({run.proposal.playbook}, run {short[run.id]})"))
     return lines
 
 

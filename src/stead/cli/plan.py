@@ -6,9 +6,11 @@ from typing import Final
 
 from stead.cli.table import Cell, pairs, printable, styled
 from stead.cli.words import duration, moment, number, plain, plural
+from stead.ledger.words import governed_words
 from stead.model.change import UNDO_WORDS, Prediction, Proposal, Receipt, Run, Step
 from stead.model.policy import Actor, Decision
 
+MANY: Final = 4  # targets that are named one by one
 STATE_STYLES: Final[dict[str, str]] = {
     **dict.fromkeys(("kept", "held", "undone"), "good"),
     **dict.fromkeys(("waiting", "approved", "acting", "verifying", "undoing", "advised"), "warning"),
@@ -40,6 +42,7 @@ def run_lines(run: Run, now_ms: int) -> list[str]:
     lines = [styled(printable(proposal.title or proposal.playbook), "bold"), *pairs(_facts(run, now_ms))]
     for index, step in enumerate(proposal.steps):
         lines += ["", *step_lines(step, index, _receipt(run, index))]
+        lines += [f"  now: {printable(governed_words(step, one))}" for one in run.governed if one.step == index]
     if proposal.impossible:
         lines += ["", f"can't be planned: {printable(proposal.impossible)}"]
     if run.decision is not None:
@@ -80,6 +83,11 @@ def step_lines(step: Step, index: int = 0, receipt: Receipt | None = None) -> li
     undo = f"undo {step.undo}" + (f" ({step.undo_reason})" if step.undo_reason else "")
     lease = f", lease {duration(step.lease_s)}" if step.lease_s else ""
     lines = [f"step {index + 1}  {step.actuator} on {printable(str(step.target))}: {printable(undo)}{lease}", *diff_lines(step)]
+    if step.govern is not None:
+        rule = step.govern
+        ends = f"between {number(rule.low)} and {number(rule.high)}, every {duration(rule.interval_s)}"
+        level = f"{rule.metric} of {plain(rule.subject)} and its level of {number(rule.level)}"
+        lines.append(f"  then {rule.field} is moved {ends}, by {level} ({rule.law})")
     if step.note:
         lines.append(f"  note: {printable(step.note)}")
     if receipt is not None:
@@ -144,7 +152,8 @@ def target_of(proposal: Proposal) -> str:
     if not names:
         pid = proposal.labels.get("pid")
         return printable(f"{process} (pid {pid})" if process and pid else process or "nothing")
-    words = ", ".join(printable(name) for name in names)
+    shown = [printable(name) for name in names]
+    words = ", ".join(shown if len(shown) <= MANY else [*shown[:2], f"{len(shown) - 2} more"])
     return f"{words} ({printable(process)})" if process and process not in words else words
 
 

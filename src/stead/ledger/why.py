@@ -21,6 +21,7 @@ from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.ledger_messages import BlobList, EntryPage, SearchEntries
 from stead.model.messages import Explanation, Link
 
+ADJUSTED: Final = "run.adjusted"
 MOST: Final = 5  # runs, and findings, told of a thing that has had many
 SEEN_MAX: Final = 2000  # entries that a search may come by
 RUN_MAX: Final = 5000  # entries of one run; a lease that is renewed for months has many
@@ -211,18 +212,24 @@ def _samples(one: Said) -> Iterator[Link]:
 
 
 def _run_links(plan: Plan, told: Sequence[Said]) -> Iterator[Link]:
-    """A run's entries in words; renewals of a lease in a row are told once."""
+    """A run's entries in words; of renewals of a lease and moves of a governed value in a row the newest is told."""
     foreign = _foreign(told)
-    for renewal, row in groupby(told, key=lambda one: one.entry.type == "run.held" and one.reason == RENEWED):
+    for upkeep, row in groupby(told, key=lambda one: _renews(one) or one.entry.type == ADJUSTED):
         entries = list(row)
-        for one in entries[-1:] if renewal else entries:
+        renewals = [one for one in entries if _renews(one)]
+        newest = {one.index for one in (*renewals[-1:], *[one for one in entries if not _renews(one)][-1:])}
+        for one in [one for one in entries if one.index in newest or one.entry.id in foreign] if upkeep else entries:
             words = words_of(one, plan)
-            if renewal and len(entries) > 1:
-                words = words.replace(RENEWED, f"{RENEWED} {len(entries)} times", 1)
+            if _renews(one) and len(renewals) > 1:
+                words = words.replace(RENEWED, f"{RENEWED} {len(renewals)} times", 1)
             if one.entry.id in foreign:
                 words += "; THIS ENTRY IS NOT THE ONE THAT ITS RECEIPT BINDS"
             if words:
                 yield _link(one, _station(one.entry.type), words)
+
+
+def _renews(one: Said) -> bool:
+    return one.entry.type == "run.held" and one.reason == RENEWED
 
 
 def _foreign(told: Sequence[Said]) -> set[str]:
@@ -266,10 +273,14 @@ def _title(opened: Said) -> str:
     return str(opened.kept.get("title") or words_of(opened))
 
 
+def _is_state(one: Said) -> bool:
+    return one.entry.type.startswith("run.") and one.entry.type != ADJUSTED
+
+
 def _state_words(plan: Plan, entries: Sequence[Said]) -> str:
     """A run in a few words: what it would do, does or did."""
     what = "; ".join(step_words(step) for step in plan.steps)
-    last = next((one for one in reversed(entries) if one.entry.type.startswith("run.")), None)
+    last = next((one for one in reversed(entries) if _is_state(one)), None)
     state, reason = (last.entry.type.partition(".")[2], last.reason) if last else ("proposed", "")
     if state == "advised":
         would = {"allow": "would act", "ask": "would ask", "deny": "would refuse"}.get(plan.would, "would refuse")

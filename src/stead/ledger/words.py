@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from stead.ledger.said import EMPTY, Plan, Said
-from stead.model.change import UNDO_WORDS, Attempt, Receipt, Step
+from stead.model.change import UNDO_WORDS, Attempt, Govern, Governed, Receipt, Step
 
 Body = Mapping[str, Any]
 Values = Mapping[str, Any]
@@ -38,7 +38,7 @@ RENEWED: Final = "its lease was renewed"
 
 def words_of(one: Said, plan: Plan = EMPTY) -> str:
     """One entry in words, empty for one that only repeats another."""
-    if one.entry.type.startswith("run."):
+    if one.entry.type.startswith("run.") and one.entry.type not in WORDS:
         return _run_words(one, plan)
     say = WORDS.get(one.entry.type)
     if say is None or "oversize_bytes" in one.body:  # a body too large for a leaf was in the blob
@@ -58,7 +58,14 @@ def changes(before: Values | None, want: Values | None) -> str:
 def step_words(step: Step) -> str:
     """A step's change: "priority of process:4711: nice 0 → 19", and whatever else it touches."""
     note = f" ({step.note})" if step.note else ""
-    return f"{step.actuator} of {step.target}: {changes(step.before, step.want)}{note}"
+    return f"{step.actuator} of {step.target}: {changes(step.before, step.want)}{range_words(step.govern)}{note}"
+
+
+def range_words(rule: Govern | None) -> str:
+    """The range in which a field may be moved while it is held, and by what; empty where it is not."""
+    if rule is None:
+        return ""
+    return f", and {name(rule.field)} is then moved between {number(rule.low)} and {number(rule.high)} by {rule.metric}"
 
 
 def name(key: str) -> str:
@@ -200,6 +207,27 @@ def _reads(receipt: Receipt, want: Values | None) -> str:
     return ", ".join(f"{name(key)} {short(receipt.after[key])}" for key in keys)
 
 
+def governed_words(step: Step, one: Governed) -> str:
+    """Where a governed value stands in its range, and why."""
+    ends = {"high": step.govern.high, "low": step.govern.low} if step.govern else {}
+    said = {"count": one.moves, "field": one.field, "high": one.most, "last": one.value, "low": one.least, "reason": one.reason}
+    return _stands({**said, "range": ends})
+
+
+def _adjusted(one: Said, _: Plan) -> str:
+    moved = one.body.get("moved") or ()
+    return "; ".join(f"{each.get('actuator')} of {_target(each)}: {_stands(each)}" for each in moved)
+
+
+def _stands(said: Body) -> str:
+    ends = said.get("range") or {}
+    been = f"it has been {number(said.get('low'))} to {number(said.get('high'))} in {plural(int(said.get('count') or 0), 'move')}"
+    where = (
+        f"{name(str(said.get('field')))} is {number(said.get('last'))} of {number(ends.get('low'))} to {number(ends.get('high'))}"
+    )
+    return f"{where} ({been}): {said.get('reason')}"
+
+
 def _conflict(one: Said, _: Plan) -> str:
     body = one.body
     found, left = body.get("found") or {}, body.get("left") or {}
@@ -304,6 +332,7 @@ WORDS: Final[dict[str, Callable[[Said, Plan], str]]] = {
     "attempt.made": _attempted,
     "receipt.made": _receipt,
     "conflict.seen": _conflict,
+    "run.adjusted": _adjusted,
     "verdict.made": _verdict,
     "receipt.issued": _issued,
     "hold.made": _hold,

@@ -12,6 +12,7 @@ import msgspec
 
 from stead.model.advice import AdviceList, ApplyAdvice, GetAdvice
 from stead.model.change import Hold, Run
+from stead.model.cleaning import FileList, ListFiles
 from stead.model.errors import Problem
 from stead.model.find import Finding
 from stead.model.ledger_messages import (
@@ -166,7 +167,7 @@ RequestBody = (
     Hello | GetStatus | GetTop | GetMetrics | QuerySeries | ListFindings | ListRuns | GetRun | Approve | Deny | Undo | Cancel
     | Lift | ListHolds | Why | Pause | Resume | SetAutonomy | ListEntries | Subscribe
     | AddCheckpoint | GetWitnesses | GetCheckpoint | GetLeaves | GetBlobs | SearchEntries | GetProof | RotateKey | EraseBlob
-    | GetAdvice | ApplyAdvice
+    | GetAdvice | ApplyAdvice | ListFiles
 )  # fmt: skip
 
 
@@ -211,6 +212,7 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     catalog_version: str = ""
     state_dir: str = ""
     facts: tuple[Fact, ...] = ()
+    limits: tuple[Run, ...] = ()  # runs whose values are moved within a range, with where they stand
 
 
 class MetricView(msgspec.Struct, frozen=True):
@@ -317,6 +319,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 ReplyBody = (
     Status | MetricList | SeriesAnswer | TopAnswer | FindingList | RunList | HoldList | Explanation | EntryList | Done | Problem
     | WitnessReply | WitnessList | LedgerHead | LeafList | BlobList | EntryPage | ProofBundle | AdviceList
+    | FileList
 )  # fmt: skip
 
 
