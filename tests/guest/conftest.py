@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.guest.bench import Bench
 from tests.guest.image import Image, image
 from tests.guest.machine import Machine
 from tests.guest.project import project
@@ -49,3 +50,9 @@ def agent(guest: Machine) -> Iterator[Stead]:
     yield Stead(guest)
     guest.run("systemctl stop stead-agent; systemctl reset-failed stead-agent", check=False)
     guest.run("rm -rf /var/lib/stead /run/stead /etc/stead /var/log/stead")
+
+
+@pytest.fixture(scope="module")
+def bench(guest: Machine) -> Bench:
+    """The actuators in that guest."""
+    return Bench(guest)
