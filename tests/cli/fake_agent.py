@@ -22,6 +22,7 @@ from stead.model import messages as m
 from stead.model import witness_messages as w
 from stead.model.advice import Advice, AdviceList, ApplyAdvice, GetAdvice
 from stead.model.change import Hold, Prediction, Proposal, Receipt, Run, Step, Target, Verdict
+from stead.model.cleaning import Cleanable, FileList, ListFiles, Quarantined
 from stead.model.errors import EXIT_APPROVAL, Problem
 from stead.model.find import Finding
 from stead.model.observe import ProcessUse, Top
@@ -148,6 +149,11 @@ def answers() -> dict[type[Any], Any]:
         m.Cancel: m.RunList((run("cancelled"),)),
         m.Lift: m.HoldList(()),
         m.ListHolds: m.HoldList((Hold("calm-cpu-hog", "process:4711", FINDING_ID, ALICE, T0),)),
+        ListFiles: FileList(
+            (Cleanable("package-cache", "Packages", "quarantine", "/", 12, 5_000_000),),
+            (Quarantined("/tmp/old%FF", "temporary", 2_000_000, T0 - 3_600_000, T0 + 7_200_000, "/q/ab", DONE_ID),),
+            {"/var/crash": "a folder on the way is a symbolic link"},
+        ),
         m.Why: explanation,
         m.Pause: status(paused=True),
         m.Resume: status(),

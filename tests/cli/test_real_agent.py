@@ -79,6 +79,7 @@ def say(real: Path) -> Say:
         ("proposals",),
         ("runs",),
         ("holds",),
+        ("files",),
         ("mode",),
         ("ledger", "tail"),
         ("doctor",),

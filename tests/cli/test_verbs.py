@@ -46,6 +46,7 @@ ASKING = (  # verbs that ask the agent, and what their table must show
     (("mode",), "advise"),
     (("mode", "act", "--ceiling", "2"), "act"),
     (("holds",), "uid:1000"),
+    (("files",), "/tmp/old%FF"),
     (("lift", "calm-cpu-hog", "process:4711"), "lifted"),
     (("ledger", "tail"), "finding.opened"),
     (("ledger", "search", "decision"), "decision.made"),

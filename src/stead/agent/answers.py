@@ -18,6 +18,7 @@ from stead.ledger.stored import StoreSource, read_witnesses
 from stead.model import messages as m
 from stead.model.advice import ApplyAdvice, GetAdvice
 from stead.model.change import Run
+from stead.model.cleaning import ListFiles
 from stead.model.errors import EXIT_USAGE, SteadError
 from stead.model.policy import Actor
 from stead.model.workload import WorkloadStatus
@@ -52,7 +53,7 @@ class Answers:
             m.Pause: self._pause,
             m.Resume: self._resume,
             m.SetAutonomy: self._autonomy,
-            m.ListFiles: self._files,
+            ListFiles: self._files,
             **LedgerAnswers(wired.ledger, read_witnesses(wired.config.ledger.policy), self._forget).table(),
             **wired.vouching.table(),
         }
@@ -125,7 +126,7 @@ class Answers:
         known = self.road.runs.get(run.id)
         return msgspec.structs.replace(run, governed=known.governed) if known else run
 
-    async def _files(self, _: m.ListFiles, __: Actor) -> m.ReplyBody:
+    async def _files(self, _: ListFiles, __: Actor) -> m.ReplyBody:
         from stead.agent.files import files  # here, for an agent that nobody asks does not need it
 
         return await files(self.wired)

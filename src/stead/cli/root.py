@@ -44,6 +44,7 @@ VERBS: Final[dict[str, Verb]] = {
     "approve": Verb(DECIDE, "answers", "approve", "Approve one proposal as shown."),
     "deny": Verb(DECIDE, "answers", "deny", "Turn one proposal down."),
     "runs": Verb(DECIDE, "changes", "runs", "List what was done, or show one run."),
+    "files": Verb(DECIDE, "files", "files", "Show what may be cleaned, and what is in quarantine."),
     "undo": Verb(DECIDE, "answers", "undo", "Put back what a run changed, and keep its playbook off that target."),
     "cancel": Verb(DECIDE, "answers", "cancel", "Stop a run between its steps, and put back what it did."),
     "pause": Verb(LIMIT, "autonomy", "pause", "Stop all forward acting at once."),

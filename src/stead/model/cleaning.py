@@ -53,3 +53,15 @@ class Cleanable(msgspec.Struct, frozen=True):
     mount: str
     files: int
     bytes: int
+
+
+class ListFiles(msgspec.Struct, frozen=True, tag="files"):
+    """→ FileList."""
+
+
+class FileList(msgspec.Struct, frozen=True, tag="files"):
+    """Answer to ListFiles: what the allow-list would let go, and what is in quarantine."""
+
+    cleanable: tuple[Cleanable, ...]
+    quarantined: tuple[Quarantined, ...]
+    refused: dict[str, str] = {}  # folder → why it was not looked into
