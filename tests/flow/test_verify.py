@@ -6,13 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.flow import runs
-from stead.flow.verify import good_in_a_row, judge, wanted_level
+from stead.flow.verify import Measured, as_predicted, good_in_a_row, judge, wanted_level
 from stead.model.change import Prediction, Run
+from stead.stats.effect import Effect
 from tests.flow.kit import NOW, PREDICTION, decision, proposal, stamp
 
 
 def run_with(prediction: Prediction | None, **more: object) -> Run:
     return runs.start(proposal(prediction=prediction, **more), decision(), stamp())[0]
+
+
+def seen(after: float | None, least: float = 1.0, most: float = 1.0, good: int | None = None) -> Measured:
+    """What is measured where the metric would have been 1, or from `least` to `most`."""
+    return Measured(after, good, None if after is None else Effect(after, 1.0, least, most))
 
 
 @pytest.mark.parametrize(
@@ -26,28 +32,52 @@ def run_with(prediction: Prediction | None, **more: object) -> Run:
     ],
 )
 def test_the_verdict(met: list[bool | None], after: float | None, result: str) -> None:
-    verdict = judge(run_with(PREDICTION), met, after, None, NOW)
+    verdict = judge(run_with(PREDICTION), met, seen(after), NOW)
     assert verdict.result == result and verdict.reason and verdict.at_ms == NOW.unix_ms
     if result in ("helped", "no_help"):
         assert (verdict.before, verdict.after, verdict.predicted) == (1.0, after, 0.7)
 
 
+@pytest.mark.parametrize(
+    ("after", "result"), [(0.48, "helped"), (0.5, "inconclusive"), (0.97, "inconclusive"), (0.99, "no_help"), (5.0, "no_help")]
+)
+def test_the_whole_interval_decides(after: float, result: str) -> None:
+    """0.3 less than what would have been, which is 0.7 to 1.4: at most 0.49 helped in any case, more than 0.98 in none."""
+    verdict = judge(run_with(PREDICTION), [True], seen(after, 0.7, 1.4), NOW)
+    assert verdict.result == result
+    assert (verdict.counterfactual, verdict.effect) == (1.0, after - 1.0)
+    assert (verdict.low, verdict.high) == (after - 1.4, after - 0.7)
+    assert "would have been 1 (0.7 to 1.4 with 95 % confidence)" in verdict.reason
+    assert ("too uncertain" in verdict.reason) == (result == "inconclusive")
+
+
+def test_of_what_should_rise_the_modest_end_is_the_upper_one() -> None:
+    up = msgspec.structs.replace(PREDICTION, direction="up")
+    found = [judge(run_with(up), [True], seen(after, 0.7, 1.4), NOW).result for after in (1.83, 1.81, 0.92, 0.9)]
+    assert found == ["helped", "inconclusive", "inconclusive", "no_help"]
+
+
+def test_an_effect_that_can_not_be_told_is_inconclusive_and_says_why() -> None:
+    verdict = judge(run_with(PREDICTION), [True], Measured(0.1, 9, None, "demand itself fell"), NOW)
+    assert verdict.result == "inconclusive" and "demand itself fell" in verdict.reason and verdict.effect is None
+
+
 def test_a_baseline_that_can_show_nothing_is_inconclusive() -> None:
     small = msgspec.structs.replace(PREDICTION, baseline=0.04)
-    assert judge(run_with(small), [True], 0.0, None, NOW).result == "inconclusive"
+    assert judge(run_with(small), [True], seen(0.0), NOW).result == "inconclusive"
     unknown = msgspec.structs.replace(PREDICTION, baseline=None)
-    assert judge(run_with(unknown), [True], 0.0, None, NOW).result == "inconclusive"
+    assert judge(run_with(unknown), [True], seen(0.0), NOW).result == "inconclusive"
 
 
 def test_without_a_prediction_it_is_enough_that_it_holds() -> None:
-    assert judge(run_with(None), [True], None, None, NOW).result == "helped"
-    assert judge(run_with(None), [None], None, None, NOW).result == "inconclusive"
+    assert judge(run_with(None), [True], Measured(), NOW).result == "helped"
+    assert judge(run_with(None), [None], Measured(), NOW).result == "inconclusive"
 
 
 def test_enough_good_readings_in_a_row() -> None:
     run = run_with(PREDICTION, good_readings=3)
-    assert judge(run, [True], 0.5, 2, NOW).result == "no_help"
-    assert judge(run, [True], 0.5, 3, NOW).result == "helped"
+    assert judge(run, [True], seen(0.5, good=2), NOW).result == "no_help"
+    assert judge(run, [True], seen(0.5, good=3), NOW).result == "helped"
     assert good_in_a_row(PREDICTION, [0.1, None, 0.7, 0.2]) == 2
     assert good_in_a_row(PREDICTION, [0.1, 0.8]) == 0
     assert good_in_a_row(msgspec.structs.replace(PREDICTION, baseline=None), [0.1]) == 0
@@ -57,19 +87,21 @@ def test_enough_good_readings_in_a_row() -> None:
     st.sampled_from(["up", "down"]),
     st.booleans(),
     st.floats(0.01, 0.9),
-    st.floats(-1e6, 1e6),
+    st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3),
     st.one_of(st.none(), st.floats(-1e6, 1e6)),
 )
 def test_unknown_is_never_help_and_help_is_a_move_in_the_right_direction(
-    direction: str, relative: bool, at_least: float, before: float, after: float | None
+    direction: str, relative: bool, at_least: float, ends: list[float], after: float | None
 ) -> None:
-    prediction = Prediction("m", "host", direction, at_least, relative, baseline=before, meaningful=-1e9)  # type: ignore[arg-type]
-    verdict = judge(run_with(prediction), [True], after, None, NOW)
+    least, expected, most = sorted(ends)
+    prediction = Prediction("m", "host", direction, at_least, relative, baseline=1.0, meaningful=-1e9)  # type: ignore[arg-type]
+    measured = Measured(after, None, None if after is None else Effect(after, expected, least, most))
+    verdict = judge(run_with(prediction), [True], measured, NOW)
     if after is None:
         assert verdict.result == "inconclusive"
         return
-    moved = before - after if direction == "down" else after - before
-    level = wanted_level(prediction, before)
-    assert verdict.result == ("helped" if (after <= level if direction == "down" else after >= level) else "no_help")
+    by_each = {as_predicted(prediction, wanted_level(prediction, end), after) for end in (least, expected, most)}
     if verdict.result == "helped":
-        assert moved >= 0
+        assert by_each == {True} and all((end - after if direction == "down" else after - end) >= 0 for end in (least, most))
+    if verdict.result == "no_help":
+        assert by_each == {False}

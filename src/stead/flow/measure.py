@@ -1,17 +1,26 @@
-"""Measure what a proposal predicted: the metric's mean before the change, its mean after, and the newest readings.
+"""Measure what a proposal predicted: the metric before the change and after it, and what it would have been without the change.
 
-Reads only the series in memory (15 minutes at full rate). What is not known there is None, and never counts as help.
+Reads only the series in memory (15 minutes at full rate). What is not known there is None, and never counts as help. Readings
+from before an earlier change of the same thing are left out: they were taken in another world.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from stead.flow.verify import good_in_a_row
-from stead.model.change import Run
+from stead.flow.verify import Measured, good_in_a_row
+from stead.model.change import Prediction, Run
 from stead.model.observe import Now
+from stead.stats.effect import Control, Effect, against_twin, gone_on, interrupted, mean_of
+
+HISTORY_MS: Final = 300_000  # how far back a comparison looks
+ASIDE_MS: Final = 10_000  # a control's or a twin's newest reading stands for this long
+OTHERS: Final = "others"
+
+Points = Sequence[tuple[float, float]]  # (monotonic ms, value), oldest first
 
 
 class Memory(Protocol):
@@ -20,24 +29,138 @@ class Memory(Protocol):
     def mean(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> float | None:
         """The mean over a stretch of time."""
 
-    def readings(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> list[float]:
-        """The values over a stretch of time."""
+    def points(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> list[tuple[float, float]]:
+        """Times and values over a stretch of time."""
+
+    def subjects(self, metric: str) -> list[str]:
+        """What has a series of this metric."""
 
 
-def measured(run: Run, series: Memory, now: Now) -> tuple[Run, float | None, int | None]:
-    """The run with its baseline as it was right before the change, the mean after, and the newest good readings in a row.
+class _Span(NamedTuple):
+    """From when readings from before the change count, when it was made, and the stretch that is compared with them (ms)."""
+
+    since: float
+    acted: float
+    after: float
+    now: float
+
+
+def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> tuple[Run, Measured]:
+    """The run with its baseline as it was right before the change, and what came after.
 
     A proposal may have waited for people for an hour: what it was planned by is no baseline any more, if a newer is known.
+    `others`: further runs, live or ended, whose changes may have moved the same metric.
     """
     prediction = run.proposal.prediction
-    if prediction is None or run.acted_ms is None:
-        return run, None, None
-    acted = now.mono_ms - (now.unix_ms - run.acted_ms)
+    acted_ms = run.acted_ms
+    if prediction is None or acted_ms is None:
+        return run, Measured()
+    moments = sorted(_other_changes(run, others))
+    span = _span(acted_ms, prediction, moments, now)
+    readings = series.points(prediction.metric, prediction.subject, span.since, now.mono_ms)
     within = round(prediction.within_s * 1000)
-    metric, subject = prediction.metric, prediction.subject
-    before = series.mean(metric, subject, acted - within, acted)
-    if before is not None:
-        prediction = msgspec.structs.replace(prediction, baseline=before)
+    before = [value for at, value in readings if span.acted - within <= at <= span.acted]
+    if before:
+        prediction = msgspec.structs.replace(prediction, baseline=mean_of(before))
         run = msgspec.structs.replace(run, proposal=msgspec.structs.replace(run.proposal, prediction=prediction))
-    after = series.mean(metric, subject, max(acted + 1, now.mono_ms - within), now.mono_ms)
-    return run, after, good_in_a_row(prediction, series.readings(metric, subject, acted + 1, now.mono_ms))
+    after = [value for at, value in readings if at >= span.after]
+    came = next((name for at_ms, name in moments if at_ms > acted_ms), "")
+    found = f"{came} changed it as well, meanwhile" if came else _effect(prediction, series, readings, span, others)
+    effect = None if isinstance(found, str) else found
+    since = [value for at, value in readings if at > span.acted]
+    expected = prediction.baseline if effect is None else effect.counterfactual
+    good = good_in_a_row(msgspec.structs.replace(prediction, baseline=expected), since)
+    return run, Measured(mean_of(after) if after else None, good, effect, found if isinstance(found, str) else "")
+
+
+def _span(acted_ms: int, prediction: Prediction, moments: Sequence[tuple[int, str]], now: Now) -> _Span:
+    ago = now.mono_ms - now.unix_ms
+    within = round(prediction.within_s * 1000)
+    acted = acted_ms + ago
+    earlier = max((at_ms for at_ms, _ in moments if at_ms <= acted_ms), default=0)
+    return _Span(
+        max(acted - max(HISTORY_MS, within), earlier + ago + 1), acted, max(acted + 1, now.mono_ms - within), now.mono_ms
+    )
+
+
+def _other_changes(run: Run, others: Sequence[Run]) -> Iterable[tuple[int, str]]:
+    """When other runs made or put back a change of the same metric or target (Unix ms), and by which playbook."""
+    own, targets = run.proposal.prediction, {step.target.key for step in run.proposal.steps}
+    for one in others:
+        said = one.proposal.prediction
+        alike = own is not None and said is not None and (own.metric, own.subject) == (said.metric, said.subject)
+        if one.id == run.id or one.acted_ms is None or not (alike or any(s.target.key in targets for s in one.proposal.steps)):
+            continue
+        yield one.acted_ms, one.proposal.playbook
+        if one.final:
+            yield one.updated_ms, one.proposal.playbook
+
+
+def _effect(prediction: Prediction, series: Memory, readings: Points, span: _Span, others: Sequence[Run]) -> Effect | str:
+    """What the change did, by controls, a twin, or what the series was before."""
+    before = [one for one in readings if one[0] <= span.acted]
+    after = [one for one in readings if one[0] >= span.after]
+    newest = [one for one in before if one[0] >= span.acted - round(prediction.within_s * 1000)]
+    if prediction.twin is not None:
+        why = next(filter(None, (gone_on(one) for one in _controls(prediction, series, newest, after, span)[0])), "")
+        return why or _by_twin(prediction, series, newest, after, span, others)
+    if not prediction.control:
+        older = [value for at, value in before[: len(before) - len(newest)]]
+        return interrupted([value for _, value in newest], [value for _, value in after], (), older)
+    controls, known = _controls(prediction, series, before, after, span)
+    return interrupted([value for at, value in before if at in known], [value for at, value in after if at in known], controls)
+
+
+def _controls(
+    prediction: Prediction, series: Memory, before: Points, after: Points, span: _Span
+) -> tuple[list[Control], set[float]]:
+    """The controls at the times of the readings at which all of them are known, and those times."""
+    times = [at for at, _ in (*before, *after)]
+    read = [
+        _at_times(series.points(one.metric, one.subject, span.since - ASIDE_MS, span.now), times) for one in prediction.control
+    ]
+    known = {at for at in times if all(at in values for values in read)}
+    controls = [
+        Control(
+            f"{one.metric} of {one.subject}",
+            [values[at] for at, _ in before if at in known],
+            [values[at] for at, _ in after if at in known],
+            one.at_least_share,
+        )
+        for one, values in zip(prediction.control, read, strict=True)
+    ]
+    return controls, known
+
+
+def _by_twin(
+    prediction: Prediction, series: Memory, before: Points, after: Points, span: _Span, others: Sequence[Run]
+) -> Effect | str:
+    assert prediction.twin is not None
+    metric, named = prediction.twin.metric, prediction.twin.subject
+    touched = {one.proposal.prediction.subject for one in others if one.proposal.prediction and not one.final}
+    apart = touched | {prediction.subject}
+    subjects = [one for one in series.subjects(metric) if one not in apart] if named == OTHERS else [named]
+    times = [at for at, _ in (*before, *after)]
+    read = [_at_times(series.points(metric, one, span.since - ASIDE_MS, span.now), times) for one in subjects]
+    whole = [values for values in read if len(values) == len(set(times))]
+    if not whole:
+        return f"{metric} of {named if named != OTHERS else 'nothing that was held back'} is known before and after the change"
+    values = {at: mean_of([one[at] for one in whole]) for at in times}
+    return against_twin(
+        [value for _, value in before],
+        [value for _, value in after],
+        [values[at] for at, _ in before],
+        [values[at] for at, _ in after],
+    )
+
+
+def _at_times(points: Points, times: Sequence[float]) -> dict[float, float]:
+    """The newest value at each of these times (in order) that has one no older than `ASIDE_MS`."""
+    found: dict[float, float] = {}
+    index = -1
+    for at in times:
+        while index + 1 < len(points) and points[index + 1][0] <= at:
+            index += 1
+        if index >= 0 and at - points[index][0] <= ASIDE_MS:
+            found[at] = points[index][1]
+    return found

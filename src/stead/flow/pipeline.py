@@ -308,8 +308,8 @@ class Road:
         if await self.place.hands.is_gone(run):
             self.learn(await self.place.hands.moot(run))
             return False
-        run, after, good = measured(run, self.series, now)
-        judged = judge(run, await self.place.hands.met(run), after, good, now)
+        run, seen = measured(run, self.series, now, (*self.recent, *self.runs.values()))
+        judged = judge(run, await self.place.hands.met(run), seen, now)
         moved = await self.keep(*runs.verified(run, judged, self.stamp(now)), now)
         if moved.state == "undoing":
             self.put_back(moved, judged.result)

@@ -144,6 +144,15 @@ class Series:
         track = self._tracks.get((metric, subject))
         return track.ring.between(from_mono_ms, to_mono_ms) if track and track.ring else []
 
+    def points(self, metric: str, subject: str, from_mono_ms: float, to_mono_ms: float) -> list[tuple[float, float]]:
+        """The same with their times: (monotonic ms, value)."""
+        track = self._tracks.get((metric, subject))
+        return track.ring.points(from_mono_ms, to_mono_ms) if track and track.ring else []
+
+    def subjects(self, metric: str) -> list[str]:
+        """What has a series of this metric now."""
+        return [subject for name, subject in self._tracks if name == metric]
+
     def expect(self, metric: str, subject: str, now: Now) -> None:
         """A finding from before a restart is about this: if its source lives and does not report it, it is observed as gone."""
         if (metric, subject) not in self._tracks:

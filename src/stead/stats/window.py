@@ -66,6 +66,11 @@ class Ring:
         first, last = bisect_left(self._at, from_mono_ms), bisect_right(self._at, to_mono_ms)
         return self._values[first:last].tolist()
 
+    def points(self, from_mono_ms: float, to_mono_ms: float) -> list[tuple[float, float]]:
+        """The same with their times: (monotonic ms, value)."""
+        first, last = bisect_left(self._at, from_mono_ms), bisect_right(self._at, to_mono_ms)
+        return list(zip(self._at[first:last], self._values[first:last], strict=True))
+
     def mean(self, from_mono_ms: float, to_mono_ms: float) -> float | None:
         """The mean of the values with from ≤ time ≤ to; None when there are none."""
         chosen = self.between(from_mono_ms, to_mono_ms)
