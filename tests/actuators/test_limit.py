@@ -17,9 +17,11 @@ from stead.actuators.limit import Limit, LimitActuator, actuator
 from stead.flow.write import to_record
 from stead.model.change import ABSENT, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent, Protect
 from stead.testing.actuators import CHECKS, Case
 from tests.cgroups.recorded import CONTROL, RecordedHost
 
+AMONG = "weighs among the groups in /batch, not against others"
 UNIT = "/system.slice/nginx.service"
 PLAIN = "/batch/hog"
 STATES = (
@@ -120,7 +122,7 @@ async def test_what_a_kernel_lacks_is_said_and_the_rest_is_done(tmp_path):
     host, limit, path = hosted(tmp_path)
     host.remove(f"/sys/fs/cgroup{path}/cpu.idle")
     step = await made(limit, host, path, cpu_idle=True, cpu_weight=1)
-    assert step.want == {"cpu_weight": 1} and step.note == "not here: this kernel has no cpu.idle"
+    assert step.want == {"cpu_weight": 1} and step.note == "not here: this kernel has no cpu.idle; " + AMONG
     with pytest.raises(SteadError, match=r"this kernel has no cpu\.idle"):
         await planned(limit, host, path, cpu_idle=True)
     assert not limit.met(await limit.read(host, step.target), Limit(cpu_idle=True)), "what is lacking is not met"
@@ -168,6 +170,18 @@ async def test_a_group_is_as_protected_as_who_is_in_it_or_below(tmp_path, pid, n
     with pytest.raises(SteadError, match=words):
         await limit.write(host, target_of(limit, path), Limit(cpu_max_percent=50.0))
     await made(limit, host, path, cpu_weight=200)
+
+
+@pytest.mark.parametrize("match", ["process:web*", "process:/srv/web --all", "cgroup:/batch/hog/*", "service:dear"])
+async def test_a_group_that_holds_what_its_owner_protects_is_left_alone(tmp_path, match):
+    host, _, path = hosted(tmp_path)
+    limit: Any = actuator(host, intent=Intent((Protect((match,), name="the shop"),)))
+    await made(limit, host, path, cpu_weight=50)
+    host.group(f"{path}/dear.service", pids=[60])
+    host.process(60, "web-1", f"{path}/dear.service")
+    host.put("/proc/60/cmdline", "/srv/web\0--all\0")
+    with pytest.raises(SteadError, match=r"holds process 60, web-1, which is to be protected \(the shop\)"):
+        await planned(limit, host, path, cpu_weight=20)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from stead.actuators.placement import OWN, Placement, PlacementActuator
+from stead.cgroups.insiders import Shield
 from stead.model.change import Target
 from stead.model.intent import Intent, Protect
 from tests.cgroups.groups import real_groups
@@ -45,7 +46,7 @@ async def test_a_family_is_placed_together_but_for_what_is_protected(family: tup
     if groups.systemd or groups.path_of(parent, "cpu") != "/":
         pytest.skip("this test's processes are not at the root of the cpu tree")
     intent = Intent((Protect((f"process:*-c *{DEAR}",)),))
-    actuator = PlacementActuator(host, intent=intent)
+    actuator = PlacementActuator(host, Shield(intent=intent))
     target = Target("process", str(parent), {"start_ticks": str(host.start_ticks(parent)), "boot_id": host.boot_id})
     before = await actuator.read(host, target)
     await actuator.write(host, target, Placement(group=OWN))

@@ -8,22 +8,26 @@ sshd or stead in it or below it, one that a container engine owns, a value below
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from stead.cgroups import devices, rivals, units, values
-from stead.cgroups.insiders import protected_inside, too_tight
+from stead.cgroups.insiders import Shield, protected_inside, too_tight
 from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent
 from stead.model.session import session_group
 from stead.protocols import Actuator, Host
 
 Unlimited = Literal["max"]
+_WEIGHTS: Final = frozenset(("cpu_idle", "cpu_weight", "io_weight"))
 _SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
+RIVALS_S: Final = 30.0  # how long it holds who else runs: a governed value is moved far more often
 _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
 _BFQ: Final = 11  # what BFQ's coarser weights round by above 100
@@ -53,14 +57,15 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class LimitActuator:
-    """Reads and sets the limits of control groups. `patterns` and `own`: what the policy protects, and stead's own processes."""
+    """Reads and sets the limits of control groups."""
 
     name = "limit"
     state = Limit
 
-    def __init__(self, host: Host, patterns: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> None:
-        self._host, self._patterns, self._own = host, patterns, own
+    def __init__(self, host: Host, shield: Shield = Shield()) -> None:  # noqa: B008 (it never changes)
+        self._host, self._shield = host, shield
         self._found: Groups | None = None
+        self._running: tuple[float, dict[str, int]] = (-RIVALS_S, {})  # when the other controllers were looked for, and who ran
         self._systemd: int | None = None  # its version, asked for when a unit is first looked at
 
     @property
@@ -102,7 +107,11 @@ class LimitActuator:
         if now.drop_ins is not None and want_drop_ins:
             before["drop_ins"] = [prop for prop in want_drop_ins if prop in now.drop_ins]
             changed["drop_ins"] = want_drop_ins
-        note = f"not here: {'; '.join(missing)}" if missing else ""
+        notes = [f"not here: {'; '.join(missing)}"] if missing else []
+        above = target.name.rpartition("/")[0]
+        if above and changed.keys() & _WEIGHTS:
+            notes.append(f"weighs among the groups in {above}, not against others")
+        note = "; ".join(notes)
         return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=_WRITE_S, note=note)
 
     def met(self, now: Limit | Absent, want: Limit | Absent) -> bool:
@@ -199,7 +208,7 @@ class LimitActuator:
         if owner.kind == "systemd":
             why = why or units.too_old(self._systemd, changed)
         if tighter and not why:
-            why = protected_inside(self._host, self.groups, path, self._patterns, self._own())
+            why = protected_inside(self._host, self.groups, path, self._shield)
             why = why or too_tight(self._host, self.groups, path, tighter) or self._claimed(path, tighter)
             why = why or (session_group(path) if tighter.get("frozen") else "")
         if why:
@@ -207,7 +216,10 @@ class LimitActuator:
 
     def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
         """Another controller that sets one of these here; empty when none runs."""
-        present = rivals.running(self._host)
+        at, present = self._running
+        if time.monotonic() - at >= RIVALS_S:
+            present = rivals.running(self._host)
+            self._running = time.monotonic(), present
         for key in tighter:
             rival = rivals.claimant(present, f"cgroup.{key}", path)
             if rival is not None:
@@ -250,6 +262,11 @@ def same(key: str, now: Any, want: Any) -> bool:
     return bool(now == want)
 
 
-def actuator(host: Host, protected: Sequence[str] = (), own: Callable[[], Mapping[str, str]] = dict) -> Actuator[Limit]:
+def actuator(
+    host: Host,
+    protected: Sequence[str] = (),
+    own: Callable[[], Mapping[str, str]] = dict,
+    intent: Intent | None = None,
+) -> Actuator[Limit]:
     """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return LimitActuator(host, protected, own)
+    return LimitActuator(host, Shield(protected, own, intent or Intent()))

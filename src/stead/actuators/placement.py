@@ -9,20 +9,19 @@ with it, but for what is protected; putting back moves it all.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from stead.cgroups import own_groups, rivals, values
-from stead.cgroups.insiders import LEAST_CPU_PERCENT, protected_process
+from stead.cgroups.insiders import LEAST_CPU_PERCENT, Shield, protected_process
 from stead.cgroups.knobs import MAX
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent, pattern_of
+from stead.model.intent import Intent
 from stead.protocols import Actuator, Host
 
 OWN: Final = "best-effort"  # in a wanted state: a group of its own
@@ -50,14 +49,8 @@ class PlacementActuator:
     name = "placement"
     state = Placement
 
-    def __init__(
-        self,
-        host: Host,
-        patterns: Sequence[str] = (),
-        own: Callable[[], Mapping[str, str]] = dict,
-        intent: Intent | None = None,
-    ) -> None:
-        self._host, self._patterns, self._own, self._intent = host, patterns, own, intent or Intent()
+    def __init__(self, host: Host, shield: Shield = Shield()) -> None:  # noqa: B008 (it never changes)
+        self._host, self._shield = host, shield
         self._found: Groups | None = None
 
     @property
@@ -157,14 +150,9 @@ class PlacementActuator:
         if self.groups.path_of(pid, "cpu") != _ROOT or self._not_ours(pid):
             return False
         try:
-            name = host.read(f"/proc/{pid}/comm", 64).decode("utf-8", "replace").rstrip("\n")
-            command = host.read(f"/proc/{pid}/cmdline", 4096).decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
-            if host.scheduler.policy(pid)[0] in _REALTIME:
-                return False
+            return host.scheduler.policy(pid)[0] not in _REALTIME
         except OSError:
             return False
-        matches = [pattern_of(text) for one in self._intent.protect for text in one.match]
-        return not any(pattern.fits_process(name, command) for pattern in matches)
 
     async def _freeze(self, host: Host, path: str, frozen: bool) -> None:
         """Freeze or thaw all that is in the group; version 1 has another tree for that."""
@@ -241,7 +229,7 @@ class PlacementActuator:
 
     def _not_ours(self, pid: int) -> str:
         """Why this process must not be touched, here least of all."""
-        why = protected_process(self._host, pid, self._patterns, {str(os.getpid()): "stead itself", **self._own()})
+        why = protected_process(self._host, self.groups, pid, self._shield)
         return f"process {pid} is {why}" if why else ""
 
     def _not_free(self, pid: int, now: Placement) -> str:
@@ -279,4 +267,4 @@ def actuator(
     intent: Intent | None = None,
 ) -> Actuator[Placement]:
     """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return PlacementActuator(host, protected, own, intent)
+    return PlacementActuator(host, Shield(protected, own, intent or Intent()))

@@ -7,12 +7,13 @@ moment and can't give back is no limit but a kill.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stead.cgroups.knobs import MAX, place_of
 from stead.host.procfs import parse_stat
+from stead.model.intent import Intent, pattern_of
 from stead.model.protection import BUILT_IN
 from stead.protocols import Host
 
@@ -22,45 +23,68 @@ if TYPE_CHECKING:
 LEAST_CPU_PERCENT: Final = 1.0
 
 
-def protected_inside(
-    host: Host, groups: Groups, path: str, patterns: Sequence[str] = (), own: Mapping[str, str] | None = None
-) -> str:
-    """Why the processes in a group (or below it) forbid changing it, naming the first such; empty when none does.
+class Shield(NamedTuple):
+    """What must not be touched besides the built-in names: the policy's patterns, stead's own processes, what the owner protects.
 
-    `patterns`: the policy's, held against process names, "process:<name>" and "cgroup:<path>". `own`: pid → what it is, of stead.
+    `own`: pid, or "pid@start_ticks" → what it is.
     """
-    mine = {str(os.getpid()): "stead itself", **(own or {})}
-    for pattern in patterns:
+
+    patterns: Sequence[str] = ()
+    own: Callable[[], Mapping[str, str]] = dict
+    intent: Intent = Intent()
+
+
+def protected_inside(host: Host, groups: Groups, path: str, shield: Shield) -> str:
+    """Why the processes in a group (or below it) forbid changing it, naming the first such; empty when none does."""
+    for pattern in shield.patterns:
         if fnmatchcase(path, pattern) or fnmatchcase(f"cgroup:{path}", pattern):
             return f"{path} is protected by the policy's pattern {pattern}"
+    own = {str(os.getpid()): "stead itself", **shield.own()}
     for pid in groups.pids(path, deep=True):
-        why = protected_process(host, pid, patterns, mine)
+        why = _protected(host, groups, pid, shield, own)
         if why:
             return f"{path} holds process {pid}, {why}"
     return ""
 
 
-def protected_process(host: Host, pid: int, patterns: Sequence[str], own: Mapping[str, str]) -> str:
+def protected_process(host: Host, groups: Groups, pid: int, shield: Shield) -> str:
     """What a process is that forbids touching it, in words; empty when it may be touched, or has ended."""
+    return _protected(host, groups, pid, shield, {str(os.getpid()): "stead itself", **shield.own()})
+
+
+def _protected(host: Host, groups: Groups, pid: int, shield: Shield, own: Mapping[str, str]) -> str:
     if pid == 1:
         return "the init system"
-    if own.get(str(pid)):
-        return own[str(pid)]
     try:
         stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
     except (OSError, ValueError, IndexError):
-        return ""  # it has ended
-    name = stat.name
+        return own.get(str(pid), "")  # it has ended, or can't be seen
+    mine = own.get(str(pid)) or own.get(f"{pid}@{stat.start_ticks}")
+    if mine:
+        return mine
     if stat.of_kernel:
-        return f"{name}, a thread of the kernel"
-    if own.get(f"{pid}@{stat.start_ticks}"):
-        return own[f"{pid}@{stat.start_ticks}"]
+        return f"{stat.name}, a thread of the kernel"
     for pattern, what in BUILT_IN.items():
-        if fnmatchcase(name.lower(), pattern):
-            return f"{name}: {what}"
-    for pattern in patterns:
-        if fnmatchcase(name, pattern) or fnmatchcase(f"process:{name}", pattern):
-            return f"{name}, which the policy's pattern {pattern} protects"
+        if fnmatchcase(stat.name.lower(), pattern):
+            return f"{stat.name}: {what}"
+    for pattern in shield.patterns:
+        if fnmatchcase(stat.name, pattern) or fnmatchcase(f"process:{stat.name}", pattern):
+            return f"{stat.name}, which the policy's pattern {pattern} protects"
+    return _intended(host, groups, pid, stat.name, shield.intent) if shield.intent.protect else ""
+
+
+def _intended(host: Host, groups: Groups, pid: int, name: str, intent: Intent) -> str:
+    """Is it part of what the owner wants protected, by itself or by a group that it is in?"""
+    try:
+        command = host.read(f"/proc/{pid}/cmdline", 4096).decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
+    except OSError:
+        command = ""
+    parts = (groups.path_of(pid) or "/").strip("/").split("/")
+    above = ["/" + "/".join(parts[: end + 1]) for end in range(len(parts))]
+    for one in intent.protect:
+        for pattern in map(pattern_of, one.match):
+            if pattern.fits_process(name, command) or any(pattern.fits_group(path) for path in above):
+                return f"{name}, which is to be protected ({one.title})"
     return ""
 
 
