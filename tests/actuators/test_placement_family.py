@@ -45,7 +45,7 @@ async def test_a_family_is_placed_together_but_for_what_is_protected(family: tup
     parent, plain, dear = family
     if groups.systemd or groups.path_of(parent, "cpu") != "/":
         pytest.skip("this test's processes are not at the root of the cpu tree")
-    intent = Intent((Protect((f"process:*-c *{DEAR}",)),))
+    intent = Intent((Protect((f"process:*-c input() {DEAR}",)),))
     actuator = PlacementActuator(host, Shield(intent=intent))
     target = Target("process", str(parent), {"start_ticks": str(host.start_ticks(parent)), "boot_id": host.boot_id})
     before = await actuator.read(host, target)
