@@ -309,3 +309,38 @@ def test_what_a_slow_probe_reads_for_a_fast_metric_is_shown_from_the_first_value
         seen = target.observations(at(second))
         assert [one.value for one in seen] in ([], [1.0])
         assert [view.value for view in target.views()] == [1.0]
+
+
+BATCH = "cgroup:/batch.slice@cpu.31"
+
+
+def test_labels_name_a_contender_and_whom_it_holds_up() -> None:
+    target = series(entry())
+    target.add_facts(
+        [Fact("process", HOG, "make: make -j8"), Fact("called", HOG, "make (pid 4711)"), Fact("holds_up", HOG, "web")]
+    )
+    target.add_facts([Fact("called", BATCH, "batch.slice"), Fact("by_intent", BATCH, "cgroup:/batch*"), Fact("size", BATCH, "3")])
+    target.add([sample(700.0, subject=HOG), sample(700.0, subject=BATCH)], at(0))
+    hog, batch = target.observations(at(0))
+    assert hog.labels == {
+        "process": "make",
+        "pid": "4711",
+        "command": "make -j8",
+        "name": "make (pid 4711)",
+        "protected": "web",
+    }
+    assert batch.labels == {"name": "batch.slice", "pattern": "cgroup:/batch*"}
+    target.add_facts([Fact("holds_up", HOG, "db")])
+    target.add([sample(700.0, subject=HOG)], at(1))
+    assert next(one.labels["protected"] for one in target.observations(at(1)) if one.subject == HOG) == "db"
+
+
+@pytest.mark.parametrize(("told", "reason"), [(0.0, GONE), (None, GONE), ("nothing", NO_DATA)])
+def test_a_contender_that_is_no_longer_told_is_gone_while_contention_is(told: float | str | None, reason: str) -> None:
+    metric = "infra.cpu_contention"
+    target, seen = series(entry(metric)), []
+    for second in range(40):
+        host = [] if isinstance(told, str) else [sample(told, "infra.protected_cpu_wait")]
+        target.add([*host, *([sample(700.0, metric, BATCH)] if second < 4 else [])], at(second))
+        seen += [one for one in target.observations(at(second)) if one.metric == metric]
+    assert [one.reason for one in seen if one.value is None] == [reason]

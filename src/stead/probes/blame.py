@@ -23,6 +23,7 @@ class Use(msgspec.Struct, frozen=True):
     ran: float | None = None
     waited: float | None = None
     held_back: float = 0.0  # for its quota
+    idle: bool = False  # it runs only when nobody else wants to
     memory_bytes: int = 0
     grown_bytes: int = 0  # in the last ten seconds
     io: float | None = None
@@ -65,11 +66,12 @@ def waiting(ran: float | None, waited: float | None) -> float | None:
 def cpu_part(use: Use, everybody: float, protected: Use) -> float | None:
     """Of the share of time that protected work waited, the part that one contender makes up, from 0 to 1.
 
-    By its share of all CPU time, the protected work's own included; it can't have made anybody wait for longer than it ran.
+    By its share of all CPU time, the protected work's own included; it can't have made anybody wait for longer than it ran, and
+    for what is idle nobody waits.
     """
     if use.ran is None or protected.waited is None:
         return None
-    if protected.waited <= 0 or everybody <= 0:
+    if protected.waited <= 0 or everybody <= 0 or use.idle:
         return 0.0
     return min(use.ran / everybody, use.ran / protected.waited, 1.0)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stead.cgroups.memory import page_bytes, read_memory
+from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.model.intent import Intent, Objective, Resource
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
@@ -96,9 +97,10 @@ class Contention(SystemProbe):
 
     def close(self) -> None:
         """Let every descriptor go."""
+        self._table.close()
         self._threads.forget()
-        self._stalls.settle()
-        self._stalls.settle()
+        self._stalls.close()
+        self._loadavg.close()
 
     def _cpu(self, host: Host, thing: Thing, last_pid: int) -> Use:
         """Seconds that its threads ran and waited, per second."""
@@ -121,7 +123,10 @@ class Contention(SystemProbe):
     def _use(self, host: Host, groups: Groups, thing: Thing, last_pid: int, now: Now) -> Use:
         """What a contender takes."""
         cpu = self._cpu(host, thing, last_pid)
-        moved = [task.io_bytes_per_s for task in thing.tasks if task.io_bytes_per_s is not None]
+        for task in thing.tasks:
+            if task.cores:
+                self._table.read_io(host, task)
+        moved = [task.io_bytes_per_s for task in thing.tasks if task.io_bytes_per_s is not None and not task.io_denied]
         memory = read_memory(host, groups, thing.path) if thing.path else None
         size = memory.size if memory else page_bytes() * sum(task.rss_pages for task in thing.tasks)
         held = self._held.setdefault(thing.subject, deque())
@@ -129,7 +134,15 @@ class Contention(SystemProbe):
             held.popleft()
         held.append((now.mono_ms, size))
         back = self._stalls.throttled(host, groups, thing.path, now) if thing.path else 0.0
-        return Use(cpu.ran, cpu.waited, back, size, max(0, size - held[0][1]), sum(moved) if moved else None)
+        idle = bool(cpu.ran) and self._is_idle(host, groups, thing)
+        return Use(cpu.ran, cpu.waited, back, idle, size, max(0, size - held[0][1]), sum(moved) if moved else None)
+
+    def _is_idle(self, host: Host, groups: Groups, thing: Thing) -> bool:
+        """Is it in an idle group: its own, or one below stead's?"""
+        if thing.path:
+            return self._stalls.idle(host, groups, thing.path)
+        pid = thing.subject.partition(":")[2].partition("@")[0]
+        return (groups.path_of(int(pid), "cpu") or "").startswith(f"{STEAD}/")
 
     def _loss(self, host: Host, groups: Groups, thing: Thing, use: Use, now: Now) -> Loss:
         """What one protected thing loses, and how its objective is kept."""

@@ -30,7 +30,7 @@ class Task:
     __slots__ = (
         *("pid", "start_ticks", "name", "state", "threads", "rss_pages", "cores", "waited_s", "io_bytes_per_s"),
         *("schedstat", "stat", "io", "last", "stat_last", "cpu_ns", "delay_ns", "io_bytes", "io_denied"),
-        *("command", "uid", "descriptors", "details_ms"),
+        *("command", "uid", "descriptors", "details_ms", "io_at"),
     )
 
     def __init__(self, pid: int) -> None:
@@ -51,6 +51,7 @@ class Task:
         self.io_bytes: int | None = None
         self.io_bytes_per_s: float | None = None
         self.io_denied = False
+        self.io_at: Now | None = None  # the tick that its bytes were read in
         self.command = ""
         self.uid = -1
         self.descriptors: int | None = None
@@ -211,9 +212,10 @@ class Table:
         return task.stat.read()
 
     def read_io(self, host: Host, task: Task) -> None:
-        """Read how many bytes a process that ran moved to and from disks. Unknown where we may not see it."""
-        if task.io_denied:
+        """Read how many bytes a process that ran moved to and from disks, once a tick. Unknown where we may not see it."""
+        if task.io_denied or (self._now is not None and task.io_at is self._now):
             return
+        task.io_at = self._now
         try:
             if task.io is not None:
                 data = task.io.read()

@@ -88,11 +88,26 @@ class Stalls:
         except (OSError, ValueError):
             return 0.0
 
+    def idle(self, host: Host, groups: Groups, path: str) -> bool:
+        """Does a group run only when nobody else wants to? Then nobody waits for it."""
+        folder = groups.folder(path, "cpu")
+        if folder is None:
+            return False
+        try:
+            return self._counter(f"{folder}/cpu.idle").source.text(host).strip() == "1"
+        except OSError:
+            return False
+
     def settle(self) -> None:
         """End of a tick: let go of the files that nobody asked for in it."""
         for name in self._counters.keys() - self._asked:
             self._counters.pop(name).source.close()
         self._asked.clear()
+
+    def close(self) -> None:
+        """Let every descriptor go."""
+        self._asked.clear()
+        self.settle()
 
     def worst(self, host: Host, groups: Groups, paths: Collection[str], resource: str, now: Now) -> float | None:
         """The worst pressure of some groups; None when none of them tells."""
