@@ -18,6 +18,7 @@ from stead.stats.effect import Control, Effect, against_twin, gone_on, interrupt
 
 HISTORY_MS: Final = 300_000  # how far back a comparison looks
 ASIDE_MS: Final = 10_000  # a control's or a twin's newest reading stands for this long
+LATELY: Final = 3  # readings
 OTHERS: Final = "others"
 
 Points = Sequence[tuple[float, float]]  # (monotonic ms, value), oldest first
@@ -70,7 +71,9 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
     since = [value for at, value in readings if at > span.acted]
     expected = prediction.baseline if effect is None else effect.counterfactual
     good = good_in_a_row(msgspec.structs.replace(prediction, baseline=expected), since)
-    return run, Measured(mean_of(after) if after else None, good, effect, found if isinstance(found, str) else "")
+    lately = [value for at, value in readings if at <= span.acted][-LATELY:]
+    unclear = found if isinstance(found, str) else ""
+    return run, Measured(mean_of(after) if after else None, good, effect, unclear, mean_of(lately) if lately else None)
 
 
 def _span(acted_ms: int, prediction: Prediction, moments: Sequence[tuple[int, str]], now: Now) -> _Span:

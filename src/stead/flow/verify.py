@@ -1,8 +1,9 @@
 """Verify: did the change hold, and did it do what was said before it was made? Missing data never means yes.
 
 What it did is told against what would have been without it, and that is known only within an interval. It helped if even the
-most modest end of that interval shows the smallest move that counts; it did not if not even the other end does; in between it
-can't be told. The move is a share of what would have been where the prediction is relative.
+most modest end of that interval shows the smallest move that counts (a share of what would have been, where the prediction is
+relative). It did not if the other end does not show it either, or if the metric did not plainly get that much better than it was
+right before: credit needs a proof, its absence does not. In between it can't be told.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from stead.stats.effect import Effect
 class Measured(NamedTuple):
     """What came after a change: the predicted metric's mean, its newest good readings in a row, and the change's effect.
 
-    `unclear` says why there is no effect to tell.
+    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change.
     """
 
     after: float | None = None
     good: int | None = None
     effect: Effect | None = None
     unclear: str = ""
+    lately: float | None = None
 
 
 def judge(run: Run, met: Sequence[bool | None], seen: Measured, now: Now) -> Verdict:
@@ -43,52 +45,56 @@ def judge(run: Run, met: Sequence[bool | None], seen: Measured, now: Now) -> Ver
         if any(one is None for one in met):
             return Verdict("inconclusive", "a setting could not be read back", at_ms=at_ms)
         return Verdict("helped", "it reads as it was set; nothing else was predicted", at_ms=at_ms)
-    reason = _unknowable(prediction, met, before, seen)
-    if reason or before is None or after is None or seen.effect is None:
+    reason = _unknowable(prediction, met, before, after)
+    if reason or before is None or after is None:
         level = None if before is None else wanted_level(prediction, before)
         return Verdict("inconclusive", reason, before, after, level, at_ms)
-    return _weighed(run, prediction, before, seen.effect, seen.good, at_ms)
+    return _weighed(run, prediction, before, after, seen, at_ms)
 
 
-def _weighed(run: Run, prediction: Prediction, before: float, effect: Effect, good: int | None, at_ms: int) -> Verdict:
-    """The verdict by the interval of what would have been, and by the newest readings."""
-    level = wanted_level(prediction, effect.counterfactual)
+def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen: Measured, at_ms: int) -> Verdict:
+    """The verdict by the interval of what would have been, by what it was right before, and by the newest readings."""
+    effect, needed = seen.effect, run.proposal.good_readings
+    expected = before if effect is None else effect.counterfactual
+    level = wanted_level(prediction, expected)
+    modest, generous = _by_ends(prediction, effect)
+    worst = (max if prediction.direction == "down" else min)(before, expected, before if seen.lately is None else seen.lately)
+    result: Literal["helped", "no_help", "inconclusive"] = "inconclusive"
+    why = seen.unclear if effect is None else "too uncertain to tell"
+    if not generous or not as_predicted(prediction, wanted_level(prediction, worst), after):
+        result, why = "no_help", ""
+    elif modest and seen.good is not None and seen.good < needed:
+        result, why = "no_help", f"only {seen.good} of {needed} readings in a row were as predicted"
+    elif modest:
+        result, why = "helped", ""
+    reason = f"{prediction.metric} went from {_short(before)} to {_short(after)}; predicted {_bound(prediction, level)}"
+    if effect is None:
+        return Verdict(result, f"{reason}; {why}" if why else reason, before, after, level, at_ms)
+    reason += f"; without the change it would have been {_short(expected)}"
+    reason += f" ({_short(effect.least)} to {_short(effect.most)} with 95 % confidence)"
+    told = (effect.effect, effect.low, effect.high, expected)
+    return Verdict(result, f"{reason}: {why}" if why else reason, before, after, level, at_ms, *told)
+
+
+def _by_ends(prediction: Prediction, effect: Effect | None) -> tuple[bool, bool]:
+    """Is it as predicted by the most modest end of what would have been, and by the most generous one?"""
+    if effect is None:
+        return False, True
     ends = (effect.least, effect.most) if prediction.direction == "down" else (effect.most, effect.least)
     modest, generous = (as_predicted(prediction, wanted_level(prediction, end), effect.after) for end in ends)
-    moved = (
-        f"{prediction.metric} went from {_short(before)} to {_short(effect.after)}; predicted {_bound(prediction, level)}; "
-        f"without the change it would have been {_short(effect.counterfactual)}"
-        f" ({_short(effect.least)} to {_short(effect.most)} with 95 % confidence)"
-    )
-    needed = run.proposal.good_readings
-    result: Literal["helped", "no_help", "inconclusive"] = "inconclusive"
-    if modest and good is not None and good < needed:
-        result, moved = "no_help", f"{moved}, but only {good} of {needed} readings in a row were as predicted"
-    elif modest:
-        result = "helped"
-    elif not generous:
-        result = "no_help"
-    else:
-        moved += ": too uncertain to tell"
-    told = (effect.effect, effect.low, effect.high, effect.counterfactual)
-    return Verdict(result, moved, before, effect.after, level, at_ms, *told)
+    return modest, generous
 
 
-def _unknowable(prediction: Prediction, met: Sequence[bool | None], before: float | None, seen: Measured) -> str:
+def _unknowable(prediction: Prediction, met: Sequence[bool | None], before: float | None, after: float | None) -> str:
     if any(one is None for one in met):
         return "a setting could not be read back"
     if before is None:
         return f"{prediction.metric} was not known before the change"
-    if seen.after is None:
+    if after is None:
         return f"{prediction.metric} is not known after the change"
     if before < prediction.meaningful:
         return (
             f"{prediction.metric} was {_short(before)} before, and below {_short(prediction.meaningful)} it can't show any effect"
-        )
-    if seen.effect is None:
-        return (
-            f"{prediction.metric} went from {_short(before)} to {_short(seen.after)}, but what the change did can't be told: "
-            + (seen.unclear)
         )
     return ""
 
