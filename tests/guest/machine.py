@@ -74,7 +74,7 @@ class Machine:
 
     def relay(self, path: str, line: bytes) -> bytes:
         """One line to a Unix socket of the guest, and the one that comes back. ConnectionError when nobody answers there."""
-        done = self._ask({"relay": path, "data": base64.b64encode(line).decode()}, 60)
+        done = self._ask({"relay": path, "data": base64.b64encode(line).decode()}, 300)
         if done.rc:
             raise ConnectionError(done.err)
         return done.out.encode()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.guest.bench import Bench, RefusedError
 from tests.guest.machine import Machine
-from tests.guest.units import delegated, files_of, installed, left_behind, unit
+from tests.guest.units import FILES, delegated, files_of, installed, left_behind, unit
 
 pytestmark = [pytest.mark.guest, pytest.mark.long, pytest.mark.timeout(900)]
 FIELDS = [  # field, value, the kernel's file, and what it says then
@@ -24,7 +24,6 @@ FIELDS = [  # field, value, the kernel's file, and what it says then
     ("pids_max", 77, "pids.max", "77"),
     ("frozen", True, "cgroup.freeze", "1"),
 ]
-IDS = [field for field, *_ in FIELDS]
 
 
 @pytest.fixture(scope="module", params=[unit, installed], ids=["transient", "installed"])
@@ -41,35 +40,39 @@ def tenant(guest: Machine) -> Iterator[str]:
         yield path
 
 
-@pytest.mark.parametrize(("field", "value", "file", "text"), FIELDS, ids=IDS)
-def test_a_delegated_group_is_set_straight(
-    guest: Machine, bench: Bench, tenant: str, field: str, value: Any, file: str, text: str
-) -> None:
-    before = files_of(guest, tenant)
-    told = bench.apply(tenant, **{field: value})
-    assert told["met"] and told["undo"] == "exact"
-    assert files_of(guest, tenant)[file] == text
-    assert not [each for each in told["operations"] if "systemctl" in each], told["operations"]
-    bench.undo(tenant, told)
-    assert files_of(guest, tenant) == before
+def swept(bench: Bench, path: str) -> list[dict[str, Any]]:
+    """Every field set and put back, one after the other; what the kernel said then and says afterwards is checked."""
+    states = [{field: value} for field, value, *_ in FIELDS]
+    rows = bench.ask("sweep", actuator="limit", kind="cgroup", name=path, states=states, files=FILES)["rows"]
+    assert len(rows) == len(FIELDS)
+    for row, (field, _, file, text) in zip(rows, FIELDS, strict=True):
+        assert row["met"] and row["undo"] == "exact", row
+        assert row["set"][file] == text, field
+        assert {**row["first"], **{k: v for k, v in row["back"].items() if row["first"][k]}} == row["first"], field
+    return list(rows)
 
 
-@pytest.mark.parametrize(("field", "value", "file", "text"), FIELDS, ids=IDS)
-def test_a_unit_is_set_through_systemd_and_undo_leaves_nothing(
-    guest: Machine, bench: Bench, some: str, field: str, value: Any, file: str, text: str
-) -> None:
-    before = files_of(guest, some)
-    told = bench.apply(some, **{field: value})
-    assert told["met"] and told["undo"] == "exact", told
-    assert files_of(guest, some)[file] == text
-    assert any("systemctl" in each for each in told["operations"]), told["operations"]
-    guest.run("systemctl daemon-reload")
-    assert files_of(guest, some)[file] == text, "systemd knows of it, and keeps it"
-    bench.undo(some, told)
-    assert {**before, **{k: v for k, v in files_of(guest, some).items() if before[k]}} == before
+def test_a_delegated_group_is_set_straight(bench: Bench, tenant: str) -> None:
+    for row in swept(bench, tenant):
+        assert row["first"] == row["back"]
+        assert not [each for each in row["operations"] if "systemctl" in each], row["operations"]
+
+
+def test_a_unit_is_set_through_systemd_and_undo_leaves_nothing(guest: Machine, bench: Bench, some: str) -> None:
+    for row in swept(bench, some):
+        assert any("systemctl" in each for each in row["operations"]), row["operations"]
     assert left_behind(guest, PurePosixPath(some).name) == ""
+
+
+def test_systemd_keeps_what_was_set_and_forgets_what_was_put_back(guest: Machine, bench: Bench, some: str) -> None:
+    before = bench.read(some)
+    told = bench.apply(some, **{field: value for field, value, *_ in FIELDS if field not in ("cpu_idle", "frozen")})
     guest.run("systemctl daemon-reload")
-    assert bench.read(some) == {**bench.read(some), **told["before"]}
+    said = files_of(guest, some)
+    assert all(said[file] == text for field, _, file, text in FIELDS if field not in ("cpu_idle", "frozen")), said
+    bench.undo(some, told)
+    guest.run("systemctl daemon-reload")
+    assert bench.read(some) == before
 
 
 def test_it_conforms_on_a_unit(bench: Bench, some: str) -> None:
@@ -107,9 +110,8 @@ def test_less_than_it_needs_is_refused(guest: Machine, bench: Bench) -> None:
             assert refused.value.code == "limit.refused"
 
 
-@pytest.mark.parametrize("field", ["cpu_max_percent", "frozen"])
-def test_a_group_that_vanishes_is_gone_and_its_successor_is_left_alone(guest: Machine, bench: Bench, field: str) -> None:
-    state = {"cpu_max_percent": 20.0} if field == "cpu_max_percent" else {"frozen": True}
+def test_a_group_that_vanishes_is_gone_and_its_successor_is_left_alone(guest: Machine, bench: Bench) -> None:
+    state = {"cpu_max_percent": 20.0, "frozen": True}
     with unit(guest, "steadtest-gone") as path:
         thing = bench.ask("identify", kind="cgroup", name=path)["thing"]
     with pytest.raises(RefusedError) as refused:

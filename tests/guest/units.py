@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 from tests.guest.machine import Machine
 
+FILES = (
+    *("cpu.weight", "cpu.idle", "cpu.max", "memory.high", "memory.low", "memory.max", "io.max", "io.latency"),
+    *("pids.max", "cgroup.freeze"),
+)
 LEFT = """
 cd / && find run/systemd/system.control etc/systemd/system.control run/systemd/transient -path '*/{}.d/*' 2>/dev/null
 """
@@ -65,6 +69,5 @@ def left_behind(machine: Machine, name: str) -> str:
 
 def files_of(machine: Machine, path: str) -> dict[str, str]:
     """What the kernel says of a group's limits: file → text. "" where there is no such file."""
-    names = "cpu.weight cpu.idle cpu.max memory.high memory.low memory.max io.max io.latency pids.max cgroup.freeze"
-    script = f"cd /sys/fs/cgroup{path} && for f in {names}; do echo $f $(paste -sd';' $f 2>/dev/null); done"
+    script = f"cd /sys/fs/cgroup{path} && for f in {' '.join(FILES)}; do echo $f $(paste -sd';' $f 2>/dev/null); done"
     return dict(line.partition(" ")[::2] for line in machine.out(script).splitlines())

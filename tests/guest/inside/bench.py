@@ -80,6 +80,31 @@ async def apply(ask: Answer) -> Answer:
     return told
 
 
+async def sweep(ask: Answer) -> Answer:
+    """Each of many states, set and put back: rows with what was planned and done, and what `files` say before, then and after."""
+    host, actuator, thing = opened(ask)
+    rows = []
+    for state in ask["states"]:
+        want = msgspec.convert(state, actuator.state, strict=False)
+        step = actuator.plan(thing, await actuator.read(host, thing), want)
+        row: Answer = {"state": state, "undo": step.undo, "first": texts(ask)}
+        door = NotedHost(host)
+        await actuator.write(door, thing, msgspec.convert(step.want, actuator.state))
+        row |= {"met": actuator.met(await actuator.read(host, thing), want), "set": texts(ask), "operations": door.operations}
+        await actuator.write(host, thing, msgspec.convert(step.before, actuator.state))
+        rows.append({**row, "back": texts(ask)})
+    return {"rows": rows}
+
+
+def texts(ask: Answer) -> dict[str, str]:
+    """What the files that are asked for say; "" where there is none."""
+    found = {}
+    for name in ask["files"]:
+        path = Path("/sys/fs/cgroup", ask["name"].lstrip("/"), name)
+        found[name] = ";".join(path.read_text().splitlines()) if path.exists() else ""
+    return found
+
+
 async def write(ask: Answer) -> Answer:
     """Write a state as it is, without a plan, as an undo does: to the target, or to the very `thing` that was told earlier."""
     host, actuator, thing = opened(ask)
@@ -119,7 +144,7 @@ async def crash(ask: Answer) -> Answer:
 
 
 ASKED: dict[str, Callable[[Answer], Awaitable[Answer]]] = {
-    each.__name__: each for each in (read, apply, write, identify, conform, crash)
+    each.__name__: each for each in (read, apply, sweep, write, identify, conform, crash)
 }
 
 

@@ -116,10 +116,13 @@ async def seen(host: LocalHost, actuators: dict[str, Any], wish: Wish) -> Any:
 
 
 async def put_back(host: LocalHost, actuators: dict[str, Any], wishes: list[Wish], before: list[Any]) -> None:
+    """As an undo does it: only what differs, and as it was."""
     for wish, state in zip(wishes, before, strict=True):
         actuator = actuators[wish.actuator]
-        step = actuator.plan(wish.target, await actuator.read(host, wish.target), msgspec.convert(state, actuator.state))
-        await actuator.write(host, wish.target, msgspec.convert(step.before and step.want, actuator.state))
+        then, now = msgspec.convert(state, actuator.state), await actuator.read(host, wish.target)
+        step = actuator.plan(wish.target, then, now)
+        if step.before:
+            await actuator.write(host, wish.target, msgspec.convert(step.before, actuator.state))
 
 
 def stand_still(mark: str, sign: Path) -> Mark:

@@ -64,7 +64,7 @@ def act(question: dict[str, Any]) -> dict[str, Any]:
 
 def relay(path: str, line: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as door:
-        door.settimeout(30)
+        door.settimeout(280)
         door.connect(path)
         door.sendall(line)
         with door.makefile("rb") as lines:
