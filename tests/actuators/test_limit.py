@@ -229,6 +229,13 @@ async def test_it_yields_to_a_controller_that_sets_the_value(tmp_path):
     await made(limit, host, path, cpu_weight=20)
 
 
+async def test_a_plan_says_who_may_kill_by_the_pressure_it_makes(tmp_path):
+    host, limit, path = hosted(tmp_path)
+    host.process(99, "systemd-oomd")
+    step = await planned(limit, host, path, memory_high_bytes=64 << 20)
+    assert step.note == "systemd-oomd runs here and may kill by the pressure that this makes"
+
+
 async def test_a_login_session_is_not_frozen(tmp_path):
     host, limit, _ = hosted(tmp_path)
     host.group("/user.slice/user-1000.slice/session-3.scope")

@@ -77,6 +77,16 @@ async def test_a_kernel_without_idle_groups_gives_it_the_least_weight(tmp_path):
     assert host.read("/sys/fs/cgroup/stead/cpu.weight") == b"1\n"
 
 
+async def test_what_is_left_of_those_that_ended_is_swept_by_the_next(tmp_path):
+    host, placement, mine = recorded(tmp_path)
+    for name in ("99-1", f"{PID}-1", "by-hand"):
+        made(host, placement.groups, f"/stead/{name}", "cpu")
+    made(host, placement.groups, "/stead/98-1", "cpu")
+    host.put("/sys/fs/cgroup/stead/98-1/cgroup.procs", "5000\n")
+    await moved(placement, host, mine)
+    assert placement.groups.children("/stead") == (own_path(PID, TICKS), "/stead/98-1", "/stead/by-hand")
+
+
 async def test_its_share_is_moved_while_it_stays_there(tmp_path):
     host, placement, mine = recorded(tmp_path)
     step = await moved(placement, host, mine, cpu_max_percent=100.0)

@@ -26,6 +26,7 @@ from stead.protocols import Actuator, Host
 
 Unlimited = Literal["max"]
 _WEIGHTS: Final = frozenset(("cpu_idle", "cpu_weight", "io_weight"))
+_MAKE_PRESSURE: Final = frozenset(("memory_high_bytes", "memory_max_bytes"))
 _SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
 RIVALS_S: Final = 30.0  # how long it holds who else runs: a governed value is moved far more often
 _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
@@ -107,11 +108,7 @@ class LimitActuator:
         if now.drop_ins is not None and want_drop_ins:
             before["drop_ins"] = [prop for prop in want_drop_ins if prop in now.drop_ins]
             changed["drop_ins"] = want_drop_ins
-        notes = [f"not here: {'; '.join(missing)}"] if missing else []
-        above = target.name.rpartition("/")[0]
-        if above and changed.keys() & _WEIGHTS:
-            notes.append(f"weighs among the groups in {above}, not against others")
-        note = "; ".join(notes)
+        note = self._notes(target.name, changed, missing)
         return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=_WRITE_S, note=note)
 
     def met(self, now: Limit | Absent, want: Limit | Absent) -> bool:
@@ -206,7 +203,7 @@ class LimitActuator:
         owner = self.groups.owner_of(path)
         why = f"{path} is {owner.name}'s, which sets its limits itself" if changed and owner.yields else ""
         if owner.kind == "systemd":
-            why = why or units.too_old(self._systemd, changed)
+            why = why or units.too_old(self._systemd, changed, self.groups.kind("cpu"))
         if tighter and not why:
             why = protected_inside(self._host, self.groups, path, self._shield)
             why = why or too_tight(self._host, self.groups, path, tighter) or self._claimed(path, tighter)
@@ -214,12 +211,27 @@ class LimitActuator:
         if why:
             raise SteadError(why, f"cgroup:{path}", "leave it as it is", code="limit.refused")
 
-    def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
-        """Another controller that sets one of these here; empty when none runs."""
+    def _others(self) -> dict[str, int]:
+        """The other controllers that run here, looked for now and then."""
         at, present = self._running
         if time.monotonic() - at >= RIVALS_S:
             present = rivals.running(self._host)
             self._running = time.monotonic(), present
+        return present
+
+    def _notes(self, path: str, changed: Mapping[str, Any], missing: Sequence[str]) -> str:
+        """What people should know of this change besides its diff."""
+        notes = [f"not here: {'; '.join(missing)}"] if missing else []
+        above = path.rpartition("/")[0]
+        if above and changed.keys() & _WEIGHTS:
+            notes.append(f"weighs among the groups in {above}, not against others")
+        if changed.keys() & _MAKE_PRESSURE and (killers := rivals.killers(self._others())):
+            notes.append(f"{', '.join(killers)} runs here and may kill by the pressure that this makes")
+        return "; ".join(notes)
+
+    def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
+        """Another controller that sets one of these here; empty when none runs."""
+        present = self._others()
         for key in tighter:
             rival = rivals.claimant(present, f"cgroup.{key}", path)
             if rival is not None:

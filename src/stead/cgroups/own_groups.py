@@ -33,6 +33,7 @@ def made(host: Host, groups: Groups, path: str, controller: str) -> str:
         raise refusal(OSError(errno.ENOENT, "no such tree"), path, f"a group with the {controller} controller")
     try:
         _make(host, above)
+        _sweep(host, groups, above)
         if controller == "cpu":
             _make_idle(host, above)
         if groups.kind(controller) == "v2" and controller in groups.controllers:
@@ -41,6 +42,16 @@ def made(host: Host, groups: Groups, path: str, controller: str) -> str:
     except OSError as error:
         raise refusal(error, path, f"a group below {STEAD}") from error
     return folder
+
+
+def _sweep(host: Host, groups: Groups, above: str) -> None:
+    """Remove the groups of processes that have ended, once nothing is in them: another hand may have moved what was."""
+    for path in groups.children(STEAD):
+        name = path.rpartition("/")[2]
+        pid, _, ticks = name.partition("-")
+        if pid.isdigit() and str(host.start_ticks(int(pid))) != ticks:
+            with contextlib.suppress(OSError):
+                host.remove_folder(f"{above}/{name}")
 
 
 def _make(host: Host, folder: str) -> None:

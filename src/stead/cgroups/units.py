@@ -129,8 +129,10 @@ async def version(host: Host) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def too_old(number: int | None, fields: Mapping[str, Any]) -> str:
+def too_old(number: int | None, fields: Mapping[str, Any], cpu_version: str = "v2") -> str:
     """Why this systemd can't set these; empty when it can, or does not say how old it is."""
+    if fields.get("cpu_idle") and cpu_version == "v1":
+        return "systemd makes no group idle in version 1 of control groups"
     if number is None:
         return ""
     if fields.get("cpu_idle") and number < IDLE_SINCE:
