@@ -69,22 +69,17 @@ class ProcessActuator:
         if target.kind == "cgroup":
             identity = {"start_ticks": str(now.start_ticks), "boot_id": target.identity["boot_id"]}
             target = Target("process", str(now.pid), identity)
+        labels = {"process": now.name or "", "pid": str(now.pid)}
         if isinstance(want, Absent):
-            before = {"name": now.name, "memory_bytes": now.memory_bytes}
+            before = cast(Record, {"name": now.name, "memory_bytes": now.memory_bytes})
             note = f"ends {now.name} (pid {now.pid}), which gives back {_megabytes(now.memory_bytes)} at most"
-            return Step(
-                self.name, target, cast(Record, before), None, "none", _NONE, duration_s=GRACE_S + DYING_S + 2.0, note=note
-            )
+            most_s = GRACE_S + DYING_S + 2.0
+            return Step(self.name, target, before, None, "none", _NONE, duration_s=most_s, note=note, labels=labels)
         moved = want.stopped is not None and want.stopped != now.stopped
+        before = {"stopped": now.stopped} if moved else {}
+        wanted: Record = {"stopped": want.stopped} if moved else {}
         note = "it keeps its memory while it is stopped; its parent may notice" if want.stopped and moved else ""
-        return Step(
-            self.name,
-            target,
-            {"stopped": now.stopped} if moved else {},
-            {"stopped": want.stopped} if moved else {},
-            "exact",
-            note=note,
-        )
+        return Step(self.name, target, before, wanted, "exact", note=note, labels=labels)
 
     def met(self, now: Process | Absent, want: Process | Absent) -> bool:
         """Gone as wanted, or stopped as wanted. Its size is nobody's wish."""

@@ -41,6 +41,7 @@ from stead.model.policy import Autonomy, Policy
 from stead.model.record import Entry
 
 FORGET_TICKS: Final = 300
+RUNGS: Final = 4  # remedies that are tried for one finding in one tick, while the host has none of them
 LATER_MAX: Final = 2000  # a week of windows
 
 
@@ -118,8 +119,9 @@ class Road:
         observations = self.missed.join(self.observe(now))
         with self.missed.unless_recorded(observations):
             await self.find(observations, now)
-        for wish in self.wishes(now):
-            await self.consider(wish, now)
+        for _ in range(RUNGS):  # what the host can't do leaves the way to the next at once
+            if all([(await self.consider(wish, now)).state != "unsupported" for wish in self.wishes(now)]):
+                break
         await self.follow(now)
         for run, moving in self.governor.due(self.runs.values(), self.tasks.busy, now):
             self.tasks.start(run.id, self._carry(run, moving, "a limit"))

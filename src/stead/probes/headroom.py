@@ -133,9 +133,7 @@ class Headroom(SystemProbe):
         held, files = self._held[thing.subject]
         subject = thing.subject
         if held.size is None:
-            for metric in self.metrics[1:]:
-                yield Sample(metric.id, subject, None, "it is gone, or its memory is not counted")
-            return
+            return  # it has just ended
         yield Sample("infra.contender_memory", subject, float(held.size))
         yield Sample("infra.memory_growth", subject, held.growth, "" if held.growth is not None else FIRST)
         room = min([room, *self._rooms_above(host, groups, thing)])

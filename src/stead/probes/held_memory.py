@@ -17,7 +17,7 @@ from stead.probes.proc_table import Task
 from stead.probes.reading import Source
 from stead.protocols import Host
 
-SPAN_MS: Final = 3_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
+SPAN_MS: Final = 2_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
 _AT_LIMIT: Final = 0.95
 _MOST_TASKS: Final = 64
 
