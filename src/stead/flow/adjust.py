@@ -70,7 +70,6 @@ async def _write(writer: Writer, run: Run, index: int, present: float, want: Rec
     step = run.proposal.steps[index]
     wanted = value_of(step, want)
     writer.governing.leave(run, index, (present,) if wanted is None else (present, wanted))
-    writer.mark_step(step, "adjust", "before_write")
     trouble, _ = await writer.write_state(run, step, "adjust", want)
     writer.mark_step(step, "adjust", "after_write")
     after = await writer.look(step)
