@@ -96,6 +96,12 @@ def check_config(files: Sequence[str] | None = None, environ: Mapping[str, str] 
         return [error.problem]
 
 
+def read_config(files: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, etc: str = ETC) -> Config:
+    """The configuration of these files alone (default: as `check_config`), which must be right."""
+    chosen = sources(None, environ, etc) if files is None else list(files)
+    return _config(_document(chosen, environ if files is None else {}))
+
+
 def notes(config: Config) -> list[Problem]:
     """What a loaded configuration says that has no effect as written."""
     if config.safety.simulation_mode is False and config.safety.mode == "advise":

@@ -20,6 +20,7 @@ from stead.model.advice import ApplyAdvice, GetAdvice
 from stead.model.change import Run
 from stead.model.cleaning import ListFiles
 from stead.model.errors import EXIT_USAGE, SteadError
+from stead.model.intent import LOST, Matched
 from stead.model.policy import Actor
 from stead.model.workload import WorkloadStatus
 
@@ -91,7 +92,16 @@ class Answers:
             state_dir=wired.paths.state,
             facts=road.facts(),
             limits=tuple(run for run in road.runs.values() if run.governed),
+            intent=tuple(self._with_losses(one) for one in wired.members.matched()),
         )
+
+    def _with_losses(self, one: Matched) -> Matched:
+        """What a protected thing loses now, beside what it stands for."""
+        if one.role != "protect":
+            return one
+        value, subject = self.road.series.value, f"protect:{one.name}"
+        lost = {resource: value(metric, subject) for resource, metric in LOST.items()}
+        return msgspec.structs.replace(one, lost=lost, miss=value("infra.objective_miss", subject))
 
     async def _status(self, _: m.GetStatus, __: Actor) -> m.ReplyBody:
         return self.status()

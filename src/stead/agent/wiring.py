@@ -65,6 +65,7 @@ class Wired:
         self.hubs: Counter[int] = Counter()  # connections of pids that proved themselves as our hub
         self.ledger: LedgerStore
         self.vouching: Vouching
+        self.members = Members(config.intent)  # who is meant by the intent now; the probes bring it up to date
         self.cleaner: Cleaner
         self.raw: RawWriter
         self.autonomy: AutonomyFile
@@ -137,7 +138,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
     intent = config.intent
-    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings, "members": Members(intent)}
+    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings, "members": wired.members}
     cleaner = wired.cleaner = Cleaner(host, paths.state)
     offered |= {"cleaner": cleaner}
     actuators = loaded(wired, "stead.actuators", offered)

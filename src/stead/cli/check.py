@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from stead.cli.intent import intent_lines
 from stead.cli.table import printable, styled
 from stead.cli.verb import Session, examples, options
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Problem
+from stead.model.intent import Matched
 
 VALIDATE = examples(
     ("stead catalog validate", "the catalogue that comes with stead"),
@@ -35,6 +37,7 @@ class Checked(msgspec.Struct, frozen=True):
     ok: bool
     checked: tuple[str, ...]
     problems: tuple[Problem, ...]
+    intent: tuple[Matched, ...] = ()  # what `protect` and `best_effort` match on this host now
 
 
 @click.group(epilog=CATALOG)
@@ -62,11 +65,19 @@ def config() -> None:
 @click.argument("file", required=False, metavar="[FILE]", type=click.Path(exists=True, dir_okay=False))
 @options
 def check(session: Session, file: str | None) -> int:
-    """Check FILE, or what stead would read now: /etc/stead/stead.yaml, conf.d, STEAD_CONFIG and STEAD_<SECTION>__<KEY>."""
-    from stead.config import check_config, sources, variables
+    """Check FILE, or what stead would read now: /etc/stead/stead.yaml, conf.d, STEAD_CONFIG and STEAD_<SECTION>__<KEY>.
+
+    Of what is right it also says what `protect` and `best_effort` match on this host at this moment.
+    """
+    from stead.cli.intent import matched_now
+    from stead.config import check_config, read_config, sources, variables
 
     files = (file,) if file is not None else (*sources(None, os.environ), *variables(os.environ))
-    return _report(session, checked_of(files, check_config(None if file is None else [file])), EXIT_USAGE)
+    found = checked_of(files, check_config(None if file is None else [file]))
+    if found.ok:
+        matched = matched_now(read_config(None if file is None else [file]))
+        found = msgspec.structs.replace(found, intent=matched)
+    return _report(session, found, EXIT_USAGE)
 
 
 def checked_of(checked: Sequence[str], problems: Sequence[Problem]) -> Checked:
@@ -88,7 +99,7 @@ def checked_lines(found: Checked) -> list[str]:
         lines.append(f"{styled('note' if note else 'wrong', 'warning' if note else 'critical')}  {printable(str(one))}")
     what = ", ".join(found.checked) or "the defaults (no file, nothing in the environment)"
     wrong = sum(one.exit_code != EXIT_OK for one in found.problems)
-    return [*lines, f"{what}: {'right' if found.ok else f'{wrong} wrong'}"]
+    return [*lines, f"{what}: {'right' if found.ok else f'{wrong} wrong'}", *intent_lines(found.intent)]
 
 
 def actuator_states() -> dict[str, tuple[str, ...]]:

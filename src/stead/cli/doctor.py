@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -20,8 +20,11 @@ import msgspec
 from stead.cli.table import printable, styled
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import size
-from stead.model.config import Paths
+from stead.model.config import Config, Paths
 from stead.model.errors import EXIT_FAILURE, EXIT_OK, SteadError
+
+if TYPE_CHECKING:
+    from stead.protocols import Host
 
 EXAMPLES = examples(
     ("stead doctor", "every check, with what to do"), ("stead doctor -o json", "for a script; exit code 1 on a failure")
@@ -67,6 +70,7 @@ def all_checks(paths: Paths, root: Path) -> list[Check]:
         *(one(root) for one in kernel),
         running,
         *witness_checks(paths),
+        *intent_checks(),
         port_check(*_address(), ours=running.result == "ok"),
     ]
 
@@ -233,6 +237,37 @@ def port_check(bind: str, port: int, *, ours: bool) -> Check:
     if ours and "in use" in why_not:
         return Check("port", "ok", f"{bind}:{port} is in use; an agent runs, so it is probably stead's hub")
     return Check("port", "warn", f"{bind}:{port} {why_not}", "choose another with `stead up --port N` or hub.port")
+
+
+def intent_checks(config: Config | None = None, host: Host | None = None) -> list[Check]:
+    """What is protected, and what may be slowed for it; nothing where nobody asked for that, or the configuration is broken."""
+    from stead.cli.intent import matched_now
+    from stead.config import load_config
+
+    try:
+        chosen = config or load_config()[0]
+    except SteadError:
+        return []  # `stead config check` says so
+    if not (chosen.protect or chosen.best_effort):
+        return []
+    matched = matched_now(chosen, host)
+    if not matched:
+        return [
+            Check("intent", "warn", "protect and best_effort are set, and only Linux tells what work waits for", "remove them")
+        ]
+    protected = [one for one in matched if one.role == "protect"]
+    slowed = [one for one in matched if one.role == "best_effort"]
+    absent = [one.name for one in protected if not one.found]
+    left_out = [why for one in slowed for why in one.left_out]
+    if not protected:
+        return [Check("intent", "warn", "best_effort is set and nothing is protected, so nothing is slowed", "add protect")]
+    if absent:
+        what = f"nothing matches {', '.join(absent)} now"
+        return [Check("intent", "warn", what, "start it, or mend its patterns (`stead config check` shows what matches)")]
+    if left_out:
+        return [Check("intent", "warn", f"left alone: {'; '.join(left_out)}", "name more exactly what may be slowed")]
+    found = sum(len(one.found) for one in slowed)
+    return [Check("intent", "ok", f"{len(protected)} protected, {found} may be slowed now")]
 
 
 def port_refused(bind: str, port: int) -> str:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from stead.cli.intent import intent_lines
 from stead.cli.table import Cell, pairs, printable, styled, table
 from stead.cli.verb import Session, examples, options
 from stead.cli.words import ago, duration, number, short_ids, size, unknown
@@ -28,7 +29,7 @@ FINDINGS = examples(("stead findings", "what is wrong now"), ("stead findings --
 @click.command(epilog=STATUS)
 @options
 def status(session: Session) -> None:
-    """Show host, mode, ceiling, findings, waiting proposals, stations, workloads and stead's own cost."""
+    """Show host, mode, ceiling, findings, waiting proposals, stations, intent, workloads and stead's own cost."""
     answer = session.ask(GetStatus(), Status)
     session.show(answer, lambda: status_lines(answer))
 
@@ -39,6 +40,8 @@ def status_lines(now: Status) -> list[str]:
     lines += ["", styled("stations", "bold"), *(f"  {line}" for line in station_lines(now.stations))]
     if now.limits:
         lines += ["", styled("limits", "bold"), *(f"  {line}" for line in limit_lines(now.limits))]
+    if now.intent:
+        lines += ["", styled("intent", "bold"), *(f"  {line}" for line in intent_lines(now.intent))]
     if now.workloads:
         lines += ["", *_workload_lines(now.workloads)]
     return lines

@@ -17,6 +17,11 @@ from stead.model.protection import BUILT_IN, singled_out
 
 Resource = Literal["cpu", "memory", "io"]
 Kind = Literal["service", "cgroup", "process"]
+LOST: Final[dict[Resource, str]] = {  # the metric of what protected work loses
+    "cpu": "infra.protected_cpu_wait",
+    "memory": "infra.protected_memory_stall",
+    "io": "infra.protected_io_stall",
+}
 KINDS: Final[tuple[Kind, ...]] = ("service", "cgroup", "process")
 # groups in which something runs that is never slowed; who slows one of their ancestors slows them too
 _GUARDED: Final = {
@@ -42,6 +47,12 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statistic: Literal["p95", "mean", "max", "last"] = "p95"
     window_s: float = 60.0
 
+    def __str__(self) -> str:
+        """In words: "p95 of api.latency_p95 of workload:web below 300 over 60 s"."""
+        of = f" of {self.subject}" if self.subject else ""
+        what = f"{self.pressure} pressure" if self.pressure else f"{self.metric}{of}"
+        return f"{self.statistic} of {what} below {self.below:g} over {self.window_s:g} s"
+
 
 class Protect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Work that matters: the patterns that it is found by, and what is wanted for it."""
@@ -66,6 +77,20 @@ class Intent(msgspec.Struct, frozen=True):
 
     protect: tuple[Protect, ...] = ()
     best_effort: tuple[str, ...] = ()
+
+
+class Matched(msgspec.Struct, frozen=True):
+    """What one protected thing, or one pattern of what may be slowed, stands for now."""
+
+    role: Literal["protect", "best_effort"]
+    name: str
+    patterns: tuple[str, ...]
+    found: tuple[str, ...]  # the groups and processes by what they are called; of a contender its root
+    processes: int  # with all below them
+    objective: str = ""  # in words
+    left_out: tuple[str, ...] = ()  # what fits and is not slowed all the same, and why
+    lost: dict[Resource, float | None] = {}  # percent of the time that it is held up; None: not known. Only from an agent
+    miss: float | None = None  # its objective's value over its level
 
 
 class Pattern(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from stead.model.change import Hold, Run
 from stead.model.cleaning import FileList, ListFiles
 from stead.model.errors import Problem
 from stead.model.find import Finding
+from stead.model.intent import Matched
 from stead.model.ledger_messages import (
     BlobList,
     EntryPage,
@@ -213,6 +214,7 @@ class Status(msgspec.Struct, frozen=True, tag="status"):
     state_dir: str = ""
     facts: tuple[Fact, ...] = ()
     limits: tuple[Run, ...] = ()  # runs whose values are moved within a range, with where they stand
+    intent: tuple[Matched, ...] = ()  # what is protected and what may be slowed for it, as it matches now
 
 
 class MetricView(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Final
 from stead.cgroups.memory import page_bytes, read_memory
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
-from stead.model.intent import Intent, Objective, Resource
+from stead.model.intent import LOST, Intent, Objective, Resource
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.probes.blame import Loss, Use, cpu_part, io_parts, memory_parts, waiting, worst
 from stead.probes.kernel_files import parse_loadavg_tasks
@@ -28,7 +28,6 @@ from stead.protocols import Host
 
 Readings = Callable[[str, str, float], list[float]]  # (metric, subject, the last … seconds) → the values, oldest first
 RESOURCES: Final[tuple[Resource, ...]] = ("cpu", "memory", "io")
-LOST: Final = {"cpu": "infra.protected_cpu_wait", "memory": "infra.protected_memory_stall", "io": "infra.protected_io_stall"}
 GROWTH_MS: Final = 10_000
 NOBODY: Final = "nothing matches it now"
 NOT_APART: Final = "it shares its control group with others, or kernel and host have no pressure of groups"

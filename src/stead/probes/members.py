@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from stead.cgroups.tree import Groups, parse_membership
-from stead.model.intent import Intent, Pattern, Protect, guarded, pattern_of
+from stead.model.intent import Intent, Matched, Pattern, Protect, guarded, pattern_of
 from stead.model.observe import Now
 from stead.probes.proc_table import Table, Task
 from stead.protocols import Host
@@ -81,6 +81,25 @@ class Members:
         if changed:
             self._sort(host, groups)
         return changed
+
+    def matched(self) -> tuple[Matched, ...]:
+        """What each protected thing and each pattern stands for now."""
+        told = []
+        for thing in self.protected:
+            objective = thing.protect.objective if thing.protect else None
+            patterns = thing.protect.match if thing.protect else ()
+            names = tuple(sorted(f"{task.name} (pid {task.pid})" for task in thing.tasks))
+            told.append(Matched("protect", thing.title, patterns, names, len(names), str(objective) if objective else ""))
+        for pattern in self._slowed:
+            mine = [thing for thing in self.contenders if thing.pattern == str(pattern)]
+            why = tuple(f"{path}: {why}" for path, why in self.left_out.items() if _first(pattern, path))
+            names = tuple(sorted(thing.path or thing.title for thing in mine))
+            told.append(
+                Matched(
+                    "best_effort", str(pattern), (str(pattern),), names, sum(len(thing.tasks) for thing in mine), left_out=why
+                )
+            )
+        return tuple(told)
 
     def _look(self, host: Host, groups: Groups, task: Task, now: Now) -> Known:
         """Read what patterns are held against: the command line and the groups, each only where a pattern asks for it."""
