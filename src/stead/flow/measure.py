@@ -38,9 +38,10 @@ class Memory(Protocol):
 
 
 class _Span(NamedTuple):
-    """From when readings from before the change count, when it was made, and the stretch that is compared with them (ms)."""
+    """From when readings from before the change count, when it was begun and made, and the stretch that is compared (ms)."""
 
     since: float
+    began: float
     acted: float
     after: float
     now: float
@@ -57,10 +58,11 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
     if prediction is None or acted_ms is None:
         return run, Measured()
     moments = sorted(_other_changes(run, others))
-    span = _span(acted_ms, prediction, moments, now)
+    began_ms = min((one.at_ms for one in run.attempts), default=acted_ms)  # many steps take their time
+    span = _span(acted_ms, min(began_ms, acted_ms), prediction, moments, now)
     readings = series.points(prediction.metric, prediction.subject, span.since, now.mono_ms)
     within = round(prediction.within_s * 1000)
-    before = [value for at, value in readings if span.acted - within <= at <= span.acted]
+    before = [value for at, value in readings if span.began - within <= at <= span.began]
     if before:
         prediction = msgspec.structs.replace(prediction, baseline=mean_of(before))
         run = msgspec.structs.replace(run, proposal=msgspec.structs.replace(run.proposal, prediction=prediction))
@@ -71,18 +73,18 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
     since = [value for at, value in readings if at > span.acted]
     expected = prediction.baseline if effect is None else effect.counterfactual
     good = good_in_a_row(msgspec.structs.replace(prediction, baseline=expected), since)
-    lately = [value for at, value in readings if at <= span.acted][-LATELY:]
+    lately = [value for at, value in readings if at <= span.began][-LATELY:]
     unclear = found if isinstance(found, str) else ""
     return run, Measured(mean_of(after) if after else None, good, effect, unclear, mean_of(lately) if lately else None)
 
 
-def _span(acted_ms: int, prediction: Prediction, moments: Sequence[tuple[int, str]], now: Now) -> _Span:
+def _span(acted_ms: int, began_ms: int, prediction: Prediction, moments: Sequence[tuple[int, str]], now: Now) -> _Span:
     ago = now.mono_ms - now.unix_ms
     within = round(prediction.within_s * 1000)
-    acted = acted_ms + ago
+    acted, began = acted_ms + ago, began_ms + ago
     earlier = max((at_ms for at_ms, _ in moments if at_ms <= acted_ms), default=0)
     return _Span(
-        max(acted - max(HISTORY_MS, within), earlier + ago + 1), acted, max(acted + 1, now.mono_ms - within), now.mono_ms
+        max(began - max(HISTORY_MS, within), earlier + ago + 1), began, acted, max(acted + 1, now.mono_ms - within), now.mono_ms
     )
 
 
@@ -101,9 +103,9 @@ def _other_changes(run: Run, others: Sequence[Run]) -> Iterable[tuple[int, str]]
 
 def _effect(prediction: Prediction, series: Memory, readings: Points, span: _Span, others: Sequence[Run]) -> Effect | str:
     """What the change did, by controls, a twin, or what the series was before."""
-    before = [one for one in readings if one[0] <= span.acted]
+    before = [one for one in readings if one[0] <= span.began]
     after = [one for one in readings if one[0] >= span.after]
-    newest = [one for one in before if one[0] >= span.acted - round(prediction.within_s * 1000)]
+    newest = [one for one in before if one[0] >= span.began - round(prediction.within_s * 1000)]
     if prediction.twin is not None:
         why = next(filter(None, (gone_on(one) for one in _controls(prediction, series, newest, after, span)[0])), "")
         return why or _by_twin(prediction, series, newest, after, span, others)
