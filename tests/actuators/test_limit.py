@@ -111,6 +111,26 @@ async def test_a_controller_that_systemd_has_not_enabled_has_the_kernels_default
     assert seen.cpu_weight == 100 and seen.cpu_max_percent == "max" and seen.cpu_idle is False and seen.io_max == []
 
 
+async def test_a_knob_that_the_kernel_lacks_after_all_is_said_once_systemd_took_it(tmp_path):
+    host, limit, _ = hosted(tmp_path, 252)
+    path = "/system.slice/quiet.service"
+    host.group(path, controllers=("memory", "pids"))
+    host.units["quiet.service"] = path
+    step = await planned(limit, host, path, io_latency=["254:0 target=5000"])
+    for name in ("io.max", "io.latency", "io.weight"):
+        host.put(f"/sys/fs/cgroup{path}/{name}", "")
+    host.put(f"/sys/fs/cgroup{path}/cgroup.controllers", "memory pids io")
+    write = host._set_io
+
+    def without(folder: str, prop: str, value: str) -> None:
+        write(folder, prop, value)
+        host.remove(f"{folder}/io.latency")
+
+    host._set_io = without  # type: ignore[method-assign]
+    with pytest.raises(SteadError, match=r"systemd took io_latency, but this kernel has no io\.latency"):
+        await limit.write(host, step.target, msgspec.convert(step.want, Limit))
+
+
 async def test_straight_it_says_what_is_not_enabled(tmp_path):
     host, limit, _ = hosted(tmp_path)
     host.group("/batch/quiet", controllers=("memory",))

@@ -44,6 +44,14 @@ def test_whatever_is_wanted_comes_about_from_whatever_is(version, now, want):
     assert devices.write_max(version, devices.tidy(lines(want)), after) == ()
 
 
+def test_bfqs_own_weight_goes_with_the_other_and_must_agree_with_it():
+    texts = {"io.weight": "default 100\n8:0 30", "io.bfq.weight": "default 100"}
+    assert devices.parse_weight("v2", texts) == 100
+    assert devices.write_weight("v2", 5000, texts) == (("io.weight", "default 5000"), ("io.bfq.weight", "default 545"))
+    with pytest.raises(ValueError, match="says otherwise"):
+        devices.parse_weight("v2", {**texts, "io.bfq.weight": "default 300"})
+
+
 def test_latency_targets_go_too():
     now = {"io.latency": "8:0 target=5000\n8:16 target=100"}
     assert devices.write_latency("v2", ["8:0 target=7000"], now) == (

@@ -139,11 +139,19 @@ class LimitActuator:
             moved = {key: value for key, value in wanted.items() if _to_write(key, now, want, value)}
             return await values.write_values(host, self.groups, target.name, moved, want.cpu_shares)
         try:
-            await units.set_limits(host, unit, wanted, want.drop_ins)
+            await units.set_limits(host, unit, wanted, want.drop_ins, now.io_latency or ())
         except SteadError as error:
             if not self.groups.is_there(target):
                 raise FileNotFoundError(errno.ENOENT, f"{target} is gone") from error
             raise
+        self._taken(target.name, wanted)
+
+    def _taken(self, path: str, wanted: Mapping[str, Any]) -> None:
+        """SteadError when the kernel has no such knob after all: that shows once systemd has enabled the controller."""
+        for key in wanted:
+            why = self.groups.lacks(key, path)
+            if why:
+                raise SteadError(f"systemd took {key}, but {why}", f"cgroup:{path}", "leave it out", code="limit.lacking")
 
     def between(self, seen: Record | None, before: Record | None, want: Record | None) -> bool:
         """Is this what an interrupted write leaves? Each limit is old or new; the kernel resets the weight of what was idle."""

@@ -20,6 +20,7 @@ V1_FILES: Final = (
     "blkio.throttle.read_iops_device",
     "blkio.throttle.write_iops_device",
 )
+BFQ_FILE: Final = "io.bfq.weight"  # there while a disk's scheduler is bfq, which heeds it alone
 KEYS: Final = ("rbps", "wbps", "riops", "wiops")
 EVERY: Final = "*"  # in a wanted line: each disk of this host
 _MAX: Final = "max"
@@ -131,17 +132,33 @@ def write_latency(version: str, value: list[str], texts: Mapping[str, str]) -> t
 
 def parse_weight(version: str, texts: Mapping[str, str]) -> int:
     """The default weight, 1 to 10,000; BFQ's own goes to 1,000 and is stretched as systemd does it."""
-    if version == "v2":
-        return int(next(line.split()[1] for line in texts["io.weight"].splitlines() if line.startswith("default")))
-    bfq = int(texts["blkio.bfq.weight"].splitlines()[0].split()[-1])
-    return bfq if bfq <= 100 else 100 + (bfq - 100) * 9900 // 900
+    if version == "v1":
+        return _stretched(_default(texts["blkio.bfq.weight"]))
+    weight, other = _default(texts["io.weight"]), texts.get(BFQ_FILE)
+    if other is not None and _default(other) != _bfq(weight):
+        raise ValueError(f"{BFQ_FILE} says otherwise than io.weight")
+    return weight
 
 
 def write_weight(version: str, value: int, texts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """What sets the default weight; those of single devices stay."""
-    if version == "v2":
-        return (("io.weight", f"default {value}"),)
-    return (("blkio.bfq.weight", str(value if value <= 100 else 100 + (value - 100) * 900 // 9900)),)
+    if version == "v1":
+        return (("blkio.bfq.weight", str(_bfq(value))),)
+    both = ((BFQ_FILE, f"default {_bfq(value)}"),) if BFQ_FILE in texts else ()
+    return (("io.weight", f"default {value}"), *both)
+
+
+def _default(text: str) -> int:
+    """The weight that counts for all devices: "default 100", or in version 1 "100"."""
+    return int(next((line for line in text.splitlines() if line.startswith("default")), text).split()[-1])
+
+
+def _bfq(weight: int) -> int:
+    return weight if weight <= 100 else 100 + (weight - 100) * 900 // 9900
+
+
+def _stretched(bfq: int) -> int:
+    return bfq if bfq <= 100 else 100 + (bfq - 100) * 9900 // 900
 
 
 def unweighed(host: Host, groups: Groups, field: str) -> str:

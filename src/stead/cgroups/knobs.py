@@ -152,7 +152,9 @@ KNOBS: Final[dict[str, Knob]] = {
     "memory_max_bytes": Knob(
         "memory", ("memory.max",), ("memory.limit_in_bytes",), _bytes(*_LIMIT), _write_bytes(*_LIMIT), MAX, "MemoryMax"
     ),
-    "io_weight": Knob("io", ("io.weight",), ("blkio.bfq.weight",), devices.parse_weight, devices.write_weight, 100, "IOWeight"),
+    "io_weight": Knob(
+        "io", ("io.weight", devices.BFQ_FILE), ("blkio.bfq.weight",), devices.parse_weight, devices.write_weight, 100, "IOWeight"
+    ),
     "io_max": Knob("io", ("io.max",), devices.V1_FILES, devices.parse_max, devices.write_max, [], "IOReadBandwidthMax"),
     "io_latency": Knob("io", ("io.latency",), (), devices.parse_latency, devices.write_latency, [], "IODeviceLatencyTargetSec"),
     "pids_max": Knob(
@@ -215,7 +217,7 @@ def texts_of(host: Host, folder: str, files: tuple[str, ...]) -> dict[str, str]:
     return texts
 
 
-_OPTIONAL: Final = frozenset(("cpu.idle",))
+_OPTIONAL: Final = frozenset(("cpu.idle", devices.BFQ_FILE))
 
 
 def lacking(host: Host, groups: Groups, field: str, path: str = "") -> str:

@@ -1,9 +1,10 @@
 """A unit's limits set through systemd, which is the one writer of its groups (systemd's cgroup delegation document).
 
 `systemctl set-property --runtime` writes a drop-in for each property below /run and sets the kernel's file. Putting back sets the
-value that was, and takes the drop-ins away that were not there before, so that nothing is left behind: what systemd
-has in mind is right by then, and needs no daemon-reload. Freezing is a verb of its own (systemd 246). Sources:
-systemd.resource-control(5), systemctl(1), systemd.unit(5) for the folders, unit_drop_in_dir() for transient units.
+value that was, and takes the drop-ins away that were not there before, so that nothing is left behind. What systemd has in
+mind is right by then; it may say that the unit's files changed on disk, until the next daemon-reload, which is not forced: it
+would load what others have edited, and costs most when a machine is short of time. Freezing is a verb of its own (systemd
+246). Sources: systemd.resource-control(5), systemctl(1), systemd.unit(5), unit_drop_in_dir() for transient units.
 """
 
 from __future__ import annotations
@@ -54,8 +55,13 @@ def properties_of(fields: Iterable[str]) -> list[str]:
     return sorted({prop for field in fields for prop in PROPERTIES.get(field, ())})
 
 
-def assignments(host: Host, values: Mapping[str, Any], keep: Iterable[str] | None = None) -> list[str]:
-    """The arguments for set-property. A property that is not in `keep` and has the kernel's default is reset, not set to it."""
+def assignments(
+    host: Host, values: Mapping[str, Any], keep: Iterable[str] | None = None, latency_now: Iterable[str] = ()
+) -> list[str]:
+    """The arguments for set-property. A property that is not in `keep` and has the kernel's default is reset, not set to it.
+
+    `latency_now`: the targets that are there, because a list of those can't be emptied in one go (systemd 252 refuses).
+    """
     words: list[str] = []
     kept = None if keep is None else frozenset(keep)
 
@@ -75,11 +81,11 @@ def assignments(host: Host, values: Mapping[str, Any], keep: Iterable[str] | Non
             words.append(f"{PROPERTIES[field][0]}={'infinity' if value == MAX else value}")
     if (weight := values.get("io_weight")) is not None:
         words.append("IOWeight=" if weight == 100 and reset("IOWeight") else f"IOWeight={weight}")
-    return [*words, *_by_device(host, values)]
+    return [*words, *_by_device(host, values, latency_now)]
 
 
-def _by_device(host: Host, values: Mapping[str, Any]) -> list[str]:
-    """Lists are emptied first, so that devices which are not wanted go."""
+def _by_device(host: Host, values: Mapping[str, Any], latency_now: Iterable[str]) -> list[str]:
+    """Lists of limits are emptied first, so that devices which are not wanted go; a latency target goes by 0."""
     words: list[str] = []
     if (lines := values.get("io_max")) is not None:
         wanted = devices.by_device(lines)
@@ -87,38 +93,44 @@ def _by_device(host: Host, values: Mapping[str, Any]) -> list[str]:
             words.append(f"{prop}=")
             words += [f"{prop}={_node(host, name)} {keys[key]}" for name, keys in wanted.items() if keys[key] != MAX]
     if (lines := values.get("io_latency")) is not None:
-        words.append(f"{LATENCY}=")
-        words += [f"{LATENCY}={_node(host, name)} {keys['target']}us" for name, keys in devices.by_device(lines).items()]
+        targets = {name: "0" for name in devices.by_device(latency_now)}
+        targets |= {name: f"{keys['target']}us" for name, keys in devices.by_device(lines).items()}
+        words += [f"{LATENCY}={_node(host, name)} {target}" for name, target in targets.items()]
     return words
 
 
-async def set_limits(host: Host, unit: str, values: Mapping[str, Any], keep: Iterable[str] | None) -> None:
+async def set_limits(
+    host: Host, unit: str, values: Mapping[str, Any], keep: Iterable[str] | None, latency_now: Iterable[str] = ()
+) -> None:
     """Set these fields of a unit until the next boot. `keep`: the drop-ins that shall be there afterwards; None: any.
 
     SteadError with systemd's own words when it refuses; a unit that is gone is "not loaded" or "not found" to it.
     """
     if values.get("frozen") is False:
         await _systemctl(host, "thaw", "--", unit)
-    words = assignments(host, values, keep)
+    words = assignments(host, values, keep, latency_now)
     if words:
         await _systemctl(host, "set-property", "--runtime", "--", unit, *words)
-    if keep is not None:
-        _tidied(host, unit, properties_of(values), frozenset(keep))
+    if keep is not None and _tidied(host, unit, properties_of(values), frozenset(keep)):
+        host.note(f"until a daemon-reload, systemctl may say of {unit} that files changed on disk: nothing is left of these")
     if values.get("frozen"):
         await _systemctl(host, "freeze", "--", unit)
 
 
-def _tidied(host: Host, unit: str, props: Iterable[str], keep: frozenset[str]) -> None:
-    """Remove the drop-ins of these properties that shall not stay, and the folder once it is empty."""
+def _tidied(host: Host, unit: str, props: Iterable[str], keep: frozenset[str]) -> bool:
+    """Remove the drop-ins of these properties that shall not stay, and the folder once it is empty. Was there any?"""
+    removed = False
     for base in CONTROL:
         folder = f"{base}/{unit}.d"
         present = _names(host, folder)
         gone = [f"50-{name}.conf" for prop in props if prop not in keep for name in _files(prop)]
         for name in (name for name in gone if name in present):
             host.remove(f"{folder}/{name}")
+            removed = True
         if present and not _names(host, folder):
             with contextlib.suppress(OSError):
                 host.remove_folder(folder)
+    return removed
 
 
 async def version(host: Host) -> int | None:
