@@ -97,7 +97,7 @@ def _other_changes(run: Run, others: Sequence[Run]) -> Iterable[tuple[int, str]]
         if one.id == run.id or one.acted_ms is None or not (alike or any(s.target.key in targets for s in one.proposal.steps)):
             continue
         yield one.acted_ms, one.proposal.playbook
-        if one.final:
+        if one.final and one.state != "kept":  # what is kept was not put back
             yield one.updated_ms, one.proposal.playbook
 
 
