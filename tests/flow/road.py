@@ -148,8 +148,15 @@ class Lane:
         await self.road.start(self.clock.now())
 
     def show(self, load: float, delay: float | None, dial: str = "a") -> None:
-        """What the gauge reads from now on of a dial's load, and of what others suffer from it (None: not known)."""
+        """What the gauge reads from now on of a dial's load, and of what others suffer from it (None: not known).
+
+        The first time it has been so for five seconds already: without anything to compare with no effect could be told.
+        """
         subject = f"workload:{dial}"
+        if delay is not None and not self.gauge.values and not len(self.road.series):
+            now = self.clock.now()
+            for ago_ms in range(5000, 0, -1000):
+                self.road.series.add([Sample(DELAY, subject, delay)], Now(now.unix_ms - ago_ms, now.mono_ms - ago_ms))
         self.gauge.values[LOAD, subject] = load
         self.gauge.values.pop((DELAY, subject), None)
         if delay is not None:

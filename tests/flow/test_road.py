@@ -34,7 +34,7 @@ async def lay(tmp_path: Path) -> AsyncIterator[Lay]:
 async def test_what_helped_is_renewed_until_its_finding_clears(lay: Lay) -> None:
     lane = lay()
     lane.show(2.0, 1.0)
-    await lane.tick(8)
+    await lane.tick(3)
     assert (lane.states(), lane.level()) == (["verifying"], 9)
     lane.show(2.0, 0.1)
     await lane.tick(10)
