@@ -145,3 +145,13 @@ async def test_what_is_predicted_may_follow_from_the_steps(tmp_path: Path) -> No
     one = many("ab", predict=Predict("disk.available_bytes", "up", 0.5, of_steps="life", relative=False))
     made = await planned(tmp_path, one, Dials(a=Dial(1), b=Dial(2)))
     assert made.prediction is not None and made.prediction.at_least == 1.0 and not made.prediction.relative
+
+
+@pytest.mark.parametrize(("known", "at_least", "relative"), [({"m.part dial:a": 20.0}, 8.0, False), ({}, 0.4, True)])
+async def test_what_is_predicted_may_be_a_share_of_what_is_put_down_to_the_subject(
+    tmp_path: Path, known: dict[str, float], at_least: float, relative: bool
+) -> None:
+    one = wish({"level": 9}, predict=Predict("m.lost", "down", 0.4, subject="host", of_metric="m.part"))
+    made = await planned(tmp_path, one, Dials(a=Dial(1)), {"m.lost host": 60.0, **known})
+    assert made.prediction is not None
+    assert (made.prediction.at_least, made.prediction.relative, made.prediction.baseline) == (at_least, relative, 60.0)

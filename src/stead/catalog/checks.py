@@ -169,6 +169,7 @@ def _playbook_names(playbook: PlaybookDefinition, metrics: set[str], playbooks: 
     if playbook.predict is not None:
         places = ("metric", *("control" for _ in playbook.predict.controls), "twin")
         named += [(("predict", place), metric) for place, metric in zip(places, playbook.predict.metrics, strict=False)]
+        named += [(("predict", "of_metric"), playbook.predict.of_metric)] if playbook.predict.of_metric else []
     for place, metric in named:
         if metric not in metrics:
             what = f"{place[0]}: {name} names an unknown metric {metric}"

@@ -17,6 +17,7 @@ from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import plan_hash
 from stead.flow.wanted import LEASE_S, ImpossibleError, governed, started, wanted
 from stead.flow.write import READ_TIMEOUT_S, to_record
+from stead.model.catalog import Predict
 from stead.model.change import ABSENT, Absent, Control, Govern, Prediction, Proposal, Reason, Step, Twin
 from stead.model.errors import SteadError
 from stead.model.observe import Now
@@ -111,18 +112,27 @@ def _prediction(wish: Wish, steps: tuple[Step, ...], latest: Latest, mean: Mean 
         return None
     subject = _bound(said.subject, wish)
     baseline = mean(said.metric, subject, said.within_s) if mean else latest(said.metric, subject)
+    at_least, relative = _at_least(said, wish, steps, latest)
     return Prediction(
         said.metric,
         subject,
         said.direction,
-        said.at_least * _sum_of(steps, said.of_steps) if said.of_steps else said.at_least,
-        said.relative,
+        at_least,
+        relative,
         said.within_s,
         baseline,
         said.meaningful,
         tuple(Control(one.metric, _bound(one.subject, wish), one.at_least_share) for one in said.controls),
         Twin(said.twin.metric or said.metric, said.twin.subject) if said.twin else None,
     )
+
+
+def _at_least(said: Predict, wish: Wish, steps: tuple[Step, ...], latest: Latest) -> tuple[float, bool]:
+    """The smallest move that counts, and whether it is a share of what was before."""
+    if said.of_steps:
+        return said.at_least * _sum_of(steps, said.of_steps), said.relative
+    part = latest(said.of_metric, _bound("subject", wish)) if said.of_metric else None
+    return (said.at_least, said.relative) if part is None else (said.at_least * part, False)
 
 
 def _sum_of(steps: tuple[Step, ...], part: str) -> float:

@@ -160,6 +160,7 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: str = "subject"
     control: ControlTemplate | tuple[ControlTemplate, ...] = ()  # one, or several that must all have gone on
     twin: TwinTemplate | None = None
+    of_metric: str = ""  # `at_least` is a share of what this metric of the finding's subject is, in the predicted one's unit
     of_steps: str = ""  # `at_least` is a share of what the targets have in sum of this part of their identity ("bytes")
 
     @property
