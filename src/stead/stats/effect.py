@@ -24,7 +24,8 @@ LEAST_BEFORE: Final = 3  # readings; fewer can't show how much they differ by ch
 LEAST_AFTER: Final = 3
 MOST: Final = 1e100  # the square of more than that is not a float
 SIMILAR: Final = 0.25  # a control is as it was if it differs by no more than this share
-LATELY: Final = 5  # readings of a control that say what it was when the change was made
+LATELY: Final = 3  # readings of a control, whose median says what it was when the change was made
+GROWN: Final = 2.0  # a control that grew by more than this since then has never been seen so
 TREND_LEAST: Final = 8
 PRIOR_RHO: Final = 0.5
 PRIOR_WEIGHT: Final = 6.0
@@ -126,11 +127,7 @@ def interrupted(
     if why:
         return why
     if controls:
-        alike = set.intersection(*(_alike(control) for control in controls))
-        before = [value for index, value in enumerate(before) if index in alike]
-        if len(before) < LEAST_BEFORE:
-            names = " and ".join(control.name for control in controls)
-            return f"{names} was as it is now at only {len(before)} readings before the change"
+        return _as_controlled(before, after, controls)
     found = _predicted(before, after, before)
     return _widened(found, moved_by_itself((*history, *before), len(before), len(after))) if history else found
 
@@ -152,11 +149,50 @@ def against_twin(
     return _predicted([one - times * other for one, other in zip(before, twin_before, strict=True)], after, before, moved)
 
 
+def _as_controlled(before: Sequence[float], after: Sequence[float], controls: Sequence[Control]) -> Effect | str:
+    """By the readings at which the controls were as after the change; else as when it was made, if they grew a little since."""
+    alike, grown = _alike(controls, [mean_of(control.after) for control in controls]), 1.0
+    if len(alike) < LEAST_BEFORE:
+        times = [_times(mean_of(control.after), _lately(control)) for control in controls]
+        if 1 < max(times) <= GROWN:
+            alike, grown = _alike(controls, [min(mean_of(one.after), _lately(one)) for one in controls]), max(times)
+    if len(alike) < LEAST_BEFORE:
+        names = " and ".join(control.name for control in controls)
+        return f"{names} was as it is now at only {len(alike)} readings before the change"
+    chosen = [before[index] for index in sorted(alike)]
+    return _widened(_predicted(chosen, after, chosen), (1.0, grown))
+
+
+def _alike(controls: Sequence[Control], levels: Sequence[float]) -> set[int]:
+    """At which readings before the change every control was about at its level.
+
+    A median of three takes single outliers for what they are, without blurring an onset.
+    """
+    found = set(range(len(controls[0].before)))
+    for control, level in zip(controls, levels, strict=True):
+        values = [control.before[0], *control.before, control.before[-1]]
+        found &= {index for index in found if abs(median(values[index : index + 3]) - level) <= SIMILAR * abs(level)}
+    return found
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one of one value or more."""
+    return sorted(values)[len(values) // 2]
+
+
+def _lately(control: Control) -> float:
+    return median(control.before[-LATELY:])
+
+
+def _times(now: float, was: float) -> float:
+    return now / was if was > 0 else GROWN + 1
+
+
 def gone_on(control: Control) -> str:
     """Why a control did not go on as it was when the change was made; empty when it did."""
     if len(control.before) < LEAST_BEFORE or len(control.after) < LEAST_AFTER:
         return f"{control.name} is not known well enough before and after the change"
-    was, now = mean_of(control.before[-LATELY:]), mean_of(control.after)
+    was, now = _lately(control), mean_of(control.after)
     if now < control.at_least_share * was:
         return f"{control.name} itself fell from {was:.4g} to {now:.4g}: what followed may be for that alone"
     return ""
@@ -169,17 +205,6 @@ def enough(before: Sequence[float], after: Sequence[float]) -> str:
     if len(before) < LEAST_BEFORE:
         return f"only {len(before)} readings are known from before the change"
     return f"only {len(after)} readings are known from after the change" if len(after) < LEAST_AFTER else ""
-
-
-def _alike(control: Control) -> set[int]:
-    """At which readings before the change it was about as after it, or as when the change was made if it has grown since.
-
-    A median of three takes single outliers for what they are, without blurring an onset.
-    """
-    level = min(mean_of(control.after), mean_of(control.before[-LATELY:]))
-    values = [control.before[0], *control.before, control.before[-1]]
-    middle = (sorted(values[index : index + 3])[1] for index in range(len(control.before)))
-    return {index for index, value in enumerate(middle) if abs(value - level) <= SIMILAR * abs(level)}
 
 
 def _predicted(noisy: Sequence[float], after: Sequence[float], before: Sequence[float], moved: float = 0.0) -> Effect:
