@@ -61,7 +61,15 @@ def doctor(session: Session) -> int:
 def all_checks(paths: Paths, root: Path) -> list[Check]:
     """Every check, in the order they are shown. `root` is where /proc and /sys are taken from."""
     running = agent_check(paths)
-    kernel: list[Callable[[Path], Check]] = [psi_check, schedstat_check, autogroup_check, cgroup_check, capability_check]
+    kernel: list[Callable[[Path], Check]] = [
+        psi_check,
+        schedstat_check,
+        autogroup_check,
+        cgroup_check,
+        limits_check,
+        rivals_check,
+    ]
+    kernel.append(capability_check)
     return [
         python_check(sys.version_info[:3]),
         sqlite_check(sqlite3.sqlite_version_info),
@@ -176,6 +184,29 @@ def cgroup_check(root: Path) -> Check:
             "cgroups", "warn", "version 1: pressure of groups is unknown", "boot with systemd.unified_cgroup_hierarchy=1"
         )
     return Check("cgroups", "warn", "none are mounted: groups are not observed", "mount cgroup2 on /sys/fs/cgroup")
+
+
+def limits_check(root: Path) -> Check:
+    """Who sets the limits of control groups here, and which are not to be had."""
+    from stead.cli.doctor_groups import limits
+    from stead.host import LocalHost
+
+    words, missing = limits(LocalHost(root))
+    if not words:
+        return Check(
+            "limits", "warn", "there are no control groups: only priorities can be set", "mount cgroup2 on /sys/fs/cgroup"
+        )
+    lacks = "".join(f"; no {field}: {why}" for field, why in missing.items())
+    return Check("limits", "ok", words + lacks)
+
+
+def rivals_check(root: Path) -> Check:
+    """Which other controllers run here: stead yields to them."""
+    from stead.cli.doctor_groups import rivals
+    from stead.host import LocalHost
+
+    found = rivals(LocalHost(root))
+    return Check("controllers", "ok", "; ".join(f"{name} ({what})" for name, what in found.items()) or "no others run here")
 
 
 def capability_check(root: Path) -> Check:
