@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import os
 import stat
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from stead.files.gz import read_head
 from stead.files.paths import meant, shown
+from stead.files.quarantine import Quarantine
+from stead.files.way import open_way
 from stead.model.errors import SteadError
 from tests.files.kit import Place, everything
 
@@ -144,3 +148,50 @@ def test_each_path_has_one_name(name: str) -> None:
 def test_names_survive_being_shown() -> None:
     for path in (ODD, b"/a/b c", "/tmp/π‮x".encode(), b"/" + bytes(range(1, 47)) + bytes(range(48, 256))):
         assert meant(shown(path)) == path and shown(path).isprintable()
+
+
+@pytest.mark.parametrize("want", ["quarantine", "compressed"])
+def test_a_file_that_can_not_be_changed_is_left_and_said(place: Place, want: str) -> None:
+    path = place.file("/var/log/app.log.1")
+    real = place.real(path).decode()
+    if os.geteuid() != 0 or subprocess.run(["chattr", "+i", real], capture_output=True).returncode != 0:
+        pytest.skip("no immutable files here")
+    try:
+        with pytest.raises(PermissionError):
+            place.move(place.target(path, inode=want == "quarantine"), want)
+    finally:
+        subprocess.run(["chattr", "-i", real], check=True)
+    assert os.listdir(place.real("/var/log")) == [b"app.log.1"] and place.names() == set()
+
+
+def test_on_another_file_system_the_quarantine_is_there(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev or not os.access(shm, os.W_OK):
+        pytest.skip("no second file system that can be written")
+    with tempfile.TemporaryDirectory(dir=shm) as other:
+        place = Place(tmp_path)
+        quarantine = Quarantine(str(tmp_path), "/state")
+        path = os.fsencode(f"{other}/x.log.1")
+        Path(other, "x.log.1").write_bytes(b"x" * 100)
+        with open_way("", path, {0, os.geteuid(), shm.stat().st_uid}) as way:
+            assert place.cleaner.quarantine.place(way) == os.fsencode(tmp_path) + b"/dev/shm/.stead-quarantine"
+            assert Quarantine("", "/state").place(way) == b"/dev/shm/.stead-quarantine"
+            assert quarantine.folder(way) is None, "it is not made by looking"
+
+
+@pytest.mark.parametrize("want", ["quarantine", "compressed"])
+def test_a_bind_mount_has_a_quarantine_of_its_own(place: Place, want: str) -> None:
+    path = place.file("/var/log/bound/x.log.1")
+    bound = place.real("/var/log/bound").decode()
+    if os.geteuid() != 0 or subprocess.run(["mount", "--bind", bound, bound], capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        before = everything(place.real(path))
+        target = place.target(path, inode=want == "quarantine")
+        place.move(target, want)
+        assert place.place(target) == want and ".stead-quarantine" in os.listdir(bound)
+        place.move(target, "here")
+        assert everything(place.real(path)) == before and place.names("/var/log/bound/.stead-quarantine") == set()
+    finally:
+        subprocess.run(["umount", bound], check=True)
+    assert place.names() == set()

@@ -15,6 +15,7 @@ from stead.files import scan as scanning
 from stead.files.allow_list import names, objection
 from stead.files.mounts import mount_of
 from stead.model.cleaning import CleaningRule
+from stead.model.errors import SteadError
 from stead.probes.cleanable import Cleanable, probe
 from tests.files.kit import DAY_S, LOGS, PACK, TEMP, Place, now
 
@@ -195,3 +196,22 @@ def test_one_that_is_compressed_already_is_no_candidate(place: Place) -> None:
     place.file("/var/log/a.log.1")
     place.file("/var/log/a.log.1.gz")
     assert found(place, "compress") == []
+
+
+def test_what_would_hardly_get_smaller_is_no_candidate(place: Place) -> None:
+    place.file("/var/log/noise.log.1", os.urandom(200_000))
+    place.file("/var/log/words.log.1", b"GET /index.html 200\n" * 10_000)
+    assert found(place, "compress") == ["/var/log/words.log.1"]
+
+
+def test_what_was_tried_in_vain_does_not_stand_before_the_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.file("/tmp/a", b"x" * 100)
+    place.file("/tmp/b", b"x" * 10)
+    assert found(place, "quarantine") == ["/tmp/a", "/tmp/b"]
+    target = place.cleaner.candidates("quarantine", "mount:/")[0]
+    with open(place.real("/tmp/a"), "rb"), pytest.raises(SteadError):
+        place.move(target, "quarantine")
+    assert found(place, "quarantine") == ["/tmp/b"]
+    later = time.monotonic() + 2 * DAY_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert found(place, "quarantine") == ["/tmp/a", "/tmp/b"]

@@ -14,7 +14,9 @@ WHOLE: Final = ("/", "/opt", "/run", "/srv", "/var", "/var/cache", "/var/lib", "
 
 
 def problems(rule: CleaningRule) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a rule: (its key, what, what to do)."""
+    """What is wrong with a rule: (its key, what, what to do). One that is switched off may be empty."""
+    if not rule.enabled:
+        return
     if not rule.folders or not rule.names:
         yield "folders", f"the rule {rule.category} names no folder or no name", "give `folders` and `names`"
     for folder in rule.folders:

@@ -28,6 +28,7 @@ from stead.protocols import Host, Note
 
 Place = Literal["here", "quarantine", "compressed"]
 AGAIN_MS: Final = 900_000
+IN_VAIN_S: Final = 86_400.0
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ class Cleaner:
         self.found: Found | None = None
         self._scanned_ms = 0
         self._looks = 0
+        self._failed: dict[str, float] = {}  # target → when it was tried in vain: it would only fail again
         self._touched: dict[str, int] = {}  # target → during or before which look stead changed it
 
     def rule_by(self, rules: Iterable[CleaningRule]) -> None:
@@ -68,8 +70,11 @@ class Cleaner:
         """The files that may be compressed, quarantined or purged on a mount ("mount:/var"), the largest first."""
         if self.found is None:
             return ()
-        mount = subject.partition(":")[2]
-        return tuple(one for one in self.found.targets.get((purpose, mount), ()) if one.key not in self._touched)
+        found = self.found.targets.get((purpose, subject.partition(":")[2]), ())
+        return tuple(one for one in found if one.key not in self._touched and not self._in_vain(one))
+
+    def _in_vain(self, target: Target) -> bool:
+        return time.monotonic() - self._failed.get(target.key, -IN_VAIN_S) < IN_VAIN_S
 
     def touched(self, target: Target) -> None:
         """Stead changed it: what was found before says nothing about it any more."""
@@ -126,17 +131,20 @@ class Cleaner:
         """Bring a file where it is wanted; None: out of quarantine, for good. Raises SteadError, OSError, InterruptedError."""
         path, identity = meant(target.name), dict(target.identity)
         self.touched(target)
+        self._failed[target.key] = time.monotonic()
         with self._way(path) as way:
             now = self._look(way, path, identity)
             if now is None:
                 raise FileNotFoundError(f"{target} is not there")
             if (now.place, now.compressed_copy) == (want, want == "compressed"):
+                del self._failed[target.key]
                 return
             folder = self.quarantine.made(way, note)
             try:
                 self._move(way, folder, path, identity, now, want, note, stop)
             finally:
                 os.close(folder)
+        del self._failed[target.key]
         self.touched(target)
 
     def _move(

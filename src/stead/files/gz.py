@@ -19,7 +19,9 @@ import msgspec
 from stead.model.errors import SteadError
 
 LEVEL: Final = 6
+WORTH: Final = 0.9  # of the plain size: what stays larger is left as it was
 PIECE: Final = 1 << 20
+SAMPLE: Final = 1 << 15
 HEAD_MAX: Final = 1 << 17
 _FIXED: Final = struct.Struct("<BBBBIBBH")  # ID1 ID2 CM FLG MTIME XFL OS XLEN (RFC 1952, 2.3)
 _SUBFIELD: Final = b"sd"
@@ -74,6 +76,13 @@ def compress(source: int, target: int, plain: Plain, stop: Stop) -> Plain:
     whole = msgspec.structs.replace(plain, sha256=digest.hexdigest())
     os.pwrite(target, _head(whole), 0)
     return whole
+
+
+def promising(fd: int) -> bool:
+    """Does a file look as if compressing it were worth it? Judged by three short pieces of it."""
+    size = os.fstat(fd).st_size
+    pieces = [os.pread(fd, SAMPLE, at) for at in (0, max(0, size // 2 - SAMPLE), max(0, size - SAMPLE))]
+    return sum(len(zlib.compress(one, 1)) for one in pieces) < WORTH * sum(map(len, pieces))
 
 
 def read_head(fd: int) -> tuple[Plain, int] | None:

@@ -23,8 +23,7 @@ from stead.model.errors import SteadError
 from stead.protocols import Note
 
 SUFFIX: Final = b".gz"
-WORTH: Final = 0.9  # of the plain size: what stays larger is left as it was
-ROOM: Final = 1 << 20
+ROOM: Final = 1 << 20  # that is left free whatever happens
 PLAIN: Final = b".plain"
 OLD: Final = b".gz"
 _SLACK: Final = 4096
@@ -68,11 +67,10 @@ def pack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: 
 def _make(way: Way, plain: int, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:
     """The compressed form, proved, beside the plain one."""
     size = os.fstat(plain).st_size
-    need_room(way.folder, size)
     with _unnamed(way) as made:
-        told = gz.compress(plain, made, gz.described(plain, identity), stop)
+        told = gz.compress(plain, made, gz.described(plain, identity), lambda: stop() or need_room(way.folder, 0))
         packed = os.fstat(made).st_size
-        if packed > WORTH * size + _SLACK:
+        if packed > gz.WORTH * size + _SLACK:
             what = f"it hardly gets smaller: {packed} of {size} bytes"
             raise SteadError(what, shown(way.name), "leave it out of the rule, by `never`", code="files.not-worth")
         os.fsync(made)
@@ -172,9 +170,10 @@ def _is_of(descriptor: int, identity: Mapping[str, str]) -> bool:
     return found is not None and found[0].identity == dict(identity)
 
 
-def need_room(folder: int, size: int) -> None:
-    """Refuse by name what would fill the file system half-way. OSError ENOSPC."""
+def need_room(folder: int, size: int) -> bool:
+    """Refuse by name what would fill the file system. OSError ENOSPC; False: there is room."""
     sizes = os.fstatvfs(folder)
     free = sizes.f_bavail * sizes.f_frsize
     if free < size + ROOM:
-        raise OSError(errno.ENOSPC, f"it may need {size} bytes beside it, and {free} are free")
+        raise OSError(errno.ENOSPC, f"{f'it needs {size} bytes' if size else 'it grows'} beside it, and only {free} are free")
+    return False

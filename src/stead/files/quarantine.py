@@ -1,8 +1,8 @@
-"""Quarantine: a file is moved into a folder that only root can enter, on its own file system, and can be moved back as it was.
+"""Quarantine: a file is moved into a folder that only root can enter, on its own mount, and can be moved back as it was.
 
 A rename changes neither contents nor owner, mode, times, attributes or inode, so the way back is exact, and neither way has a
 middle: after a power cut the file is here or there. Beside it lies where it came from, for people without stead. The folder is
-`quarantine` in the state directory where that is on the same file system, else `.stead-quarantine` at the top of the mount.
+`quarantine` in the state directory where that is on the same mount, else `.stead-quarantine` at the top of the mount.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from stead.files.openers import opener
 from stead.files.paths import shown
 from stead.files.rename import rename
-from stead.files.way import Way, open_in, stat_in
+from stead.files.way import Way, mount_of, open_in, stat_in
 from stead.model.errors import SteadError
 from stead.protocols import Note
 
@@ -79,9 +79,12 @@ class Quarantine:
     def place(self, way: Way) -> bytes:
         """Where that quarantine is."""
         try:
-            same = os.stat(self._state).st_dev == way.device  # noqa: PTH116
+            state = os.open(self._state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             same = False
+        else:
+            same = mount_of(state) == way.mount
+            os.close(state)
         return self._state + b"/quarantine" if same else os.fsencode(self._root) + way.top.rstrip(b"/") + b"/" + AT_TOP
 
     def put(self, way: Way, quarantine: int, key: bytes, origin: Origin, note: Note) -> None:
@@ -249,8 +252,8 @@ def drop(folder: int, name: bytes) -> None:
 
 def _explained(error: OSError, way: Way) -> OSError | SteadError:
     if error.errno == errno.EXDEV:
-        what = "it is on another mount than the quarantine of its file system, and a move would be a copy"
-        return SteadError(what, shown(way.name), "make that mount's top writable for stead", code="files.device")
+        what = "it is on another mount than its quarantine, and a move would be a copy"
+        return SteadError(what, shown(way.name), "leave this mount out of the rules", code="files.device")
     if error.errno in (errno.EINVAL, errno.ENOSYS):
         what = "this file system can't rename without replacing"
         return SteadError(what, shown(way.name), "leave this mount out of the rules", code="files.unsupported")

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from stead.files import gz
 from stead.files.allow_list import AllowList, names, nature, objection
 from stead.files.mounts import mount_of, mount_points
 from stead.files.openers import opener
@@ -150,19 +151,21 @@ def _chosen(root: str, found: list[Candidate], purpose: str, allow: AllowList) -
     chosen: list[Target] = []
     for one in sorted(found, key=lambda one: -one.bytes)[:LOOKED_AT_MAX]:
         rule = allow.rule_for(one.path, purpose)
-        if rule is not None and not _busy(root, one, allow, rule):
+        if rule is not None and not _unfit(root, one, allow, rule):
             chosen.append(one.target(purpose))
         if len(chosen) == FILES_MAX:
             break
     return tuple(chosen)
 
 
-def _busy(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> bool:
+def _unfit(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> bool:
+    """Would it be refused: is it open, or would it hardly get smaller?"""
     try:
         with open_way(root, one.path, allow.owners(rule)) as way:
             descriptor = open_in(way.folder, way.name)
             try:
-                return bool(nature(os.fstat(descriptor)) or opener(descriptor))
+                wrong = nature(os.fstat(descriptor)) or opener(descriptor)
+                return bool(wrong) or (rule.do == "compress" and not gz.promising(descriptor))
             finally:
                 os.close(descriptor)
     except (OSError, SteadError):

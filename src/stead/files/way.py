@@ -21,11 +21,12 @@ _LINK_ERRORS: Final = (errno.ELOOP, errno.ENOTDIR)
 
 
 class Way(NamedTuple):
-    """An open folder, the name in it, and the outermost folder on the way that is on the same device."""
+    """An open folder, the name in it, its mount and device, and the outermost folder on the way that is on the same mount."""
 
     folder: int
     name: bytes
     top: bytes
+    mount: str
     device: int
 
     def stat(self) -> os.stat_result | None:
@@ -56,6 +57,12 @@ def open_in(folder: int, name: bytes, flags: int = os.O_RDONLY) -> int:
         os.close(handle)
 
 
+def mount_of(descriptor: int) -> str:
+    """The id of the mount that an open file or folder was reached by (proc(5), /proc/PID/fdinfo): a rename must stay on it."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+        return next((line.partition(":")[2].strip() for line in info if line.startswith("mnt_id:")), "")
+
+
 @contextlib.contextmanager
 def open_way(root: str, path: bytes, owners: Collection[int]) -> Iterator[Way]:
     """The way to a path below `root`. Every folder must belong to one of `owners`; SteadError says which does not, or is a link.
@@ -65,16 +72,16 @@ def open_way(root: str, path: bytes, owners: Collection[int]) -> Iterator[Way]:
     *folders, name = parts(path)
     folder = os.open(root or "/", _FOLDER)
     try:
-        way, device, top = b"", os.fstat(folder).st_dev, b"/"
+        way, mount, top = b"", mount_of(folder), b"/"
         for part in folders:
             way += b"/" + part
             below = _enter(folder, part, way, owners)
             os.close(folder)
             folder = below
-            found = os.fstat(folder).st_dev
-            if found != device:
-                device, top = found, way
-        yield Way(folder, name, top, device)
+            found = mount_of(folder)
+            if found != mount:
+                mount, top = found, way
+        yield Way(folder, name, top, mount, os.fstat(folder).st_dev)
     finally:
         os.close(folder)
 
