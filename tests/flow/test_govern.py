@@ -374,3 +374,15 @@ def test_the_range_is_part_of_what_is_approved() -> None:
         plan_hash([msgspec.structs.replace(step, govern=one)]) for one in (None, rule, msgspec.structs.replace(rule, high=10.0))
     }
     assert len(hashes) == 3
+
+
+async def test_a_short_lease_is_renewed_often_and_recorded_seldom(lay: Lay) -> None:
+    lane = lay(governed(lease_s=20.0))
+    await lane.road.start(lane.clock.now())
+    await live(lane, 1800)
+    (run,) = lane.runs("govern")
+    assert run.state == "held" and (run.lease_until_ms or 0) > lane.clock.now().unix_ms
+    assert 5 <= len(lane.ledger.entries(1000, run.id, ("run.held",))) <= 8
+    await lane.again()
+    await live(lane, 5)
+    assert lane.states("govern") == ["held"], "what is durable of a lease is its newest end"

@@ -26,6 +26,7 @@ UNDOABLE: Final = frozenset(("acting", "verifying", "held", "kept"))
 FAILED: Final = frozenset(("no_help", "not_held"))  # verdicts
 ALREADY_SO: Final = "already so"
 GONE: Final = "gone"
+TOLD_MS: Final = 300_000
 CLOCK_BACK_MS: Final = 60_000
 INTERRUPTED: Final = "interrupted before it was written"
 
@@ -233,8 +234,11 @@ def verified(run: Run, verdict: Verdict, stamp: Stamp) -> Moved:
 
 
 def renewed(run: Run, until_ms: int, stamp: Stamp) -> Moved:
-    """The lease is extended: its reason still stands."""
+    """The lease is extended: its reason still stands. Of a short lease the record has one renewal in five minutes, not each."""
     _need(run, "renewed", "held")
+    former_ms = (run.lease_until_ms or 0) - (lease_ms(run.proposal) or 0)
+    if former_ms // TOLD_MS == stamp.now.unix_ms // TOLD_MS:
+        return msgspec.structs.replace(run, lease_until_ms=until_ms), ()
     return _move(msgspec.structs.replace(run, lease_until_ms=until_ms), "held", stamp, reason="its lease was renewed")
 
 
