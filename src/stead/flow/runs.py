@@ -236,8 +236,9 @@ def verified(run: Run, verdict: Verdict, stamp: Stamp) -> Moved:
 def renewed(run: Run, until_ms: int, stamp: Stamp) -> Moved:
     """The lease is extended: its reason still stands. Of a short lease the record has one renewal in five minutes, not each."""
     _need(run, "renewed", "held")
-    former_ms = (run.lease_until_ms or 0) - (lease_ms(run.proposal) or 0)
-    if former_ms // TOLD_MS == stamp.now.unix_ms // TOLD_MS:
+    lease = lease_ms(run.proposal) or 0
+    former_ms = (run.lease_until_ms or 0) - lease
+    if lease < TOLD_MS and former_ms // TOLD_MS == stamp.now.unix_ms // TOLD_MS:
         return msgspec.structs.replace(run, lease_until_ms=until_ms), ()
     return _move(msgspec.structs.replace(run, lease_until_ms=until_ms), "held", stamp, reason="its lease was renewed")
 
