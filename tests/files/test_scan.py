@@ -215,3 +215,11 @@ def test_what_was_tried_in_vain_does_not_stand_before_the_others(place: Place, m
     later = time.monotonic() + 2 * DAY_S
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert found(place, "quarantine") == ["/tmp/a", "/tmp/b"]
+
+
+def test_what_the_policy_protects_is_no_candidate(place: Place) -> None:
+    place.file("/tmp/a")
+    place.file("/var/log/b.log.1")
+    place.file("/var/log/c.log.1")
+    place.cleaner.protected = ("file:/tmp/*", "/var/log/b*")
+    assert found(place, "quarantine") == ["/var/log/c.log.1"]

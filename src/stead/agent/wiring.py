@@ -139,7 +139,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
     intent = config.intent
     offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings, "members": wired.members}
-    cleaner = wired.cleaner = Cleaner(host, paths.state)
+    cleaner = wired.cleaner = Cleaner(host, paths.state, policy.protected)
     offered |= {"cleaner": cleaner}
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))

@@ -24,6 +24,7 @@ from stead.model.change import Target
 from stead.model.cleaning import CleaningRule
 from stead.model.errors import SteadError
 from stead.model.observe import Now
+from stead.model.protection import globbed
 from stead.protocols import Host, Note
 
 Place = Literal["here", "quarantine", "compressed"]
@@ -41,10 +42,13 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Cleaner:
-    """One process's view of the files that may go. Its methods block: they belong on threads."""
+    """One process's view of the files that may go. Its methods block: they belong on threads.
 
-    def __init__(self, host: Host, state: str) -> None:
-        self.host = host
+    `protected`: patterns of the policy, over paths and "file:<path>", that nothing may touch.
+    """
+
+    def __init__(self, host: Host, state: str, protected: tuple[str, ...] = ()) -> None:
+        self.host, self.protected = host, protected
         self.allow = AllowList()
         self.quarantine = Quarantine(str(host.root), state)
         self.found: Found | None = None
@@ -71,7 +75,8 @@ class Cleaner:
         if self.found is None:
             return ()
         found = self.found.targets.get((purpose, subject.partition(":")[2]), ())
-        return tuple(one for one in found if one.key not in self._touched and not self._in_vain(one))
+        fresh = (one for one in found if one.key not in self._touched and not self._in_vain(one))
+        return tuple(one for one in fresh if not globbed(one.name, self.protected) and not globbed(str(one), self.protected))
 
     def _in_vain(self, target: Target) -> bool:
         return time.monotonic() - self._failed.get(target.key, -IN_VAIN_S) < IN_VAIN_S
@@ -98,13 +103,14 @@ class Cleaner:
             if folder is not None and is_it(stat_in(folder, key), identity):
                 return Look("quarantine", False, size, self._not_due(folder, key))
             grabbed = folder is not None and is_it(stat_in(folder, key + packing.PLAIN), identity)
+            left = folder is not None and stat_in(folder, key + packing.OLD) is not None
         finally:
             if folder is not None:
                 os.close(folder)
         packed = packing.packed_in(way, identity)
         file = way.stat()
         if is_it(file, identity) and file is not None:
-            return Look("here", packed, size, self._objections(way, path, file))
+            return Look("here", packed or left, size, self._objections(way, path, file))
         if grabbed:
             return Look("here", True, size)  # a compression was interrupted: `here` is put back from quarantine
         return Look("compressed", True, size) if packed else None

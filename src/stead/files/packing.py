@@ -24,8 +24,8 @@ from stead.protocols import Note
 
 SUFFIX: Final = b".gz"
 ROOM: Final = 1 << 20  # that is left free whatever happens
-PLAIN: Final = b".plain"
-OLD: Final = b".gz"
+PLAIN: Final = b".plain"  # in quarantine: the plain form of one that is being compressed
+OLD: Final = b".gz"  # in quarantine: the compressed form of one that was put back
 _SLACK: Final = 4096
 
 
@@ -53,6 +53,7 @@ def pack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: 
             raise in_use(shown(way.name), who)
         if not is_it(os.fstat(descriptor), identity):
             raise SteadError("it was changed since", shown(way.name), "it is looked at again later", code="files.changed")
+        drop(quarantine, key + OLD)
         if not packed_in(way, identity):
             _make(way, descriptor, identity, note, stop)
         try:
@@ -130,6 +131,7 @@ def unpack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note
             settle(way.folder, quarantine)
         else:
             _expand(way, note, stop)
+    drop(quarantine, key + OLD)
     if packed_in(way, identity):
         _remove_packed(way, quarantine, key, identity, note)
 
@@ -150,7 +152,6 @@ def _expand(way: Way, note: Note, stop: gz.Stop) -> None:
 
 def _remove_packed(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:
     """Remove our compressed form; what was put in its place meanwhile stays."""
-    drop(quarantine, key + OLD)
     rename(way.folder, way.name + SUFFIX, quarantine, key + OLD)
     descriptor = open_in(quarantine, key + OLD)
     try:

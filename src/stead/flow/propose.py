@@ -151,7 +151,8 @@ def bind(playbook: PlaybookDefinition, finding: Finding | None, context: Propose
             subject = finding.subject
         if subject.startswith(EACH):
             purpose = subject.removeprefix(EACH)
-            found = context.each(purpose, finding.subject if finding else "host")
+            off = {hold.target for hold in context.holds if hold.playbook == playbook.playbook_id}
+            found = [one for one in context.each(purpose, finding.subject if finding else "host") if one.key not in off]
             if not found:
                 return f"{NOTHING_LEFT}: there is nothing to {purpose}"
             bound += [BoundSetting(template, each, one_of=True) for each in found]
