@@ -99,6 +99,9 @@ def test_a_metric_without_playbooks_brings_nothing():
         ("workload:web", {"workload:web": {"id": "x"}}, Target("workload", "web", {"id": "x"})),
         ("workload:web", {}, "workload:web is not known here"),
         ("autonomy:host", {}, Target("autonomy", "host")),
+        ("kernel:ksm", {}, Target("kernel", "ksm", {"boot_id": "boot"})),
+        ("sysctl:vm.swappiness", {}, Target("sysctl", "vm.swappiness", {"boot_id": "boot"})),
+        ("unit:web.service", {}, Target("unit", "web.service", {"boot_id": "boot"})),
         ("host", {}, Target("host", "host")),
     ],
 )
