@@ -161,7 +161,11 @@ def prediction(one: Prediction) -> str:
     """What the change should do, as said before it is made."""
     move = f"{one.at_least:.0%}" if one.relative else f"{one.at_least:g}"
     base = f", from {number(one.baseline)}" if one.baseline is not None else ", from a baseline not known yet"
-    return f"{one.metric} of {plain(one.subject)} goes {one.direction} by {move} or more within {duration(one.within_s)}{base}"
+    beside = "".join(f", while {control.metric} of {plain(control.subject)} goes on" for control in one.control)
+    if one.twin is not None:
+        beside += f", beside {one.twin.metric} of {plain(one.twin.subject)}"
+    moved = f"{one.metric} of {plain(one.subject)} goes {one.direction} by {move} or more within {duration(one.within_s)}"
+    return f"{moved}{base}{beside}"
 
 
 def verdict(run: Run) -> str:

@@ -19,6 +19,8 @@ from stead.stats.effect import Control, Effect, against_twin, gone_on, interrupt
 HISTORY_MS: Final = 300_000  # how far back a comparison looks
 ASIDE_MS: Final = 10_000  # a control's or a twin's newest reading stands for this long
 LATELY: Final = 3  # readings
+JOINT_MS: Final = 10_000
+IN_FORCE: Final = frozenset(("acting", "verifying", "held", "kept"))
 OTHERS: Final = "others"
 
 Points = Sequence[tuple[float, float]]  # (monotonic ms, value), oldest first
@@ -57,9 +59,12 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
     acted_ms = run.acted_ms
     if prediction is None or acted_ms is None:
         return run, Measured()
-    moments = sorted(_other_changes(run, others))
-    began_ms = min((one.at_ms for one in run.attempts), default=acted_ms)  # many steps take their time
-    span = _span(acted_ms, min(began_ms, acted_ms), prediction, moments, now)
+    began_ms = min(_began(run), acted_ms)  # many steps take their time
+    alike = [one for one in others if one.id != run.id and one.acted_ms is not None and _same(run, one)]
+    joint = [one for one in alike if _joint(run, one)]
+    moments = sorted(_moments(alike, joint))
+    began_ms = min([began_ms, *(_began(one) for one in joint)])
+    span = _span(max([acted_ms, *(one.acted_ms or 0 for one in joint)]), began_ms, prediction, moments, now)
     readings = series.points(prediction.metric, prediction.subject, span.since, now.mono_ms)
     within = round(prediction.within_s * 1000)
     before = [value for at, value in readings if span.began - within <= at <= span.began]
@@ -74,8 +79,14 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
     expected = prediction.baseline if effect is None else effect.counterfactual
     good = good_in_a_row(msgspec.structs.replace(prediction, baseline=expected), since)
     lately = [value for at, value in readings if at <= span.began][-LATELY:]
-    unclear = found if isinstance(found, str) else ""
-    return run, Measured(mean_of(after) if after else None, good, effect, unclear, mean_of(lately) if lately else None)
+    return run, Measured(
+        mean_of(after) if after else None,
+        good,
+        effect,
+        found if isinstance(found, str) else "",
+        mean_of(lately) if lately else None,
+        " and ".join(f"{one.proposal.playbook} of {one.proposal.steps[0].target}" for one in joint if one.proposal.steps),
+    )
 
 
 def _span(acted_ms: int, began_ms: int, prediction: Prediction, moments: Sequence[tuple[int, str]], now: Now) -> _Span:
@@ -88,15 +99,28 @@ def _span(acted_ms: int, began_ms: int, prediction: Prediction, moments: Sequenc
     )
 
 
-def _other_changes(run: Run, others: Sequence[Run]) -> Iterable[tuple[int, str]]:
-    """When other runs made or put back a change of the same metric or target (Unix ms), and by which playbook."""
-    own, targets = run.proposal.prediction, {step.target.key for step in run.proposal.steps}
-    for one in others:
-        said = one.proposal.prediction
-        alike = own is not None and said is not None and (own.metric, own.subject) == (said.metric, said.subject)
-        if one.id == run.id or one.acted_ms is None or not (alike or any(s.target.key in targets for s in one.proposal.steps)):
-            continue
-        yield one.acted_ms, one.proposal.playbook
+def _began(run: Run) -> int:
+    """When its first step was written, or about to be (Unix ms)."""
+    return min((one.at_ms for one in run.attempts), default=run.acted_ms or 0)
+
+
+def _same(run: Run, other: Run) -> bool:
+    """Do they change the same target, or predict the same metric of the same subject?"""
+    own, said = run.proposal.prediction, other.proposal.prediction
+    alike = own is not None and said is not None and (own.metric, own.subject) == (said.metric, said.subject)
+    return alike or bool({step.target.key for step in run.proposal.steps} & {step.target.key for step in other.proposal.steps})
+
+
+def _joint(run: Run, other: Run) -> bool:
+    """Were both changed at about the same time (contenders of one protected thing)? Then the effect is theirs together."""
+    return other.state in IN_FORCE and abs((run.acted_ms or 0) - (other.acted_ms or 0)) <= JOINT_MS
+
+
+def _moments(alike: Sequence[Run], joint: Sequence[Run]) -> Iterable[tuple[int, str]]:
+    """When others, which are no part of it, made or put back a change of the same thing (Unix ms), and by which playbook."""
+    for one in alike:
+        if one not in joint:
+            yield one.acted_ms or 0, one.proposal.playbook
         if one.final and one.state != "kept":  # what is kept was not put back
             yield one.updated_ms, one.proposal.playbook
 

@@ -19,7 +19,8 @@ from stead.stats.effect import Effect
 class Measured(NamedTuple):
     """What came after a change: the predicted metric's mean, its newest good readings in a row, and the change's effect.
 
-    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change.
+    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change; `jointly` names
+    what else was changed with it, at about the same time.
     """
 
     after: float | None = None
@@ -27,6 +28,7 @@ class Measured(NamedTuple):
     effect: Effect | None = None
     unclear: str = ""
     lately: float | None = None
+    jointly: str = ""
 
 
 def judge(run: Run, met: Sequence[bool | None], seen: Measured, now: Now) -> Verdict:
@@ -72,6 +74,7 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
         return Verdict(result, f"{reason}; {why}" if why else reason, before, after, level, at_ms)
     reason += f"; without the change it would have been {_short(expected)}"
     reason += f" ({_short(effect.least)} to {_short(effect.most)} with 95 % confidence)"
+    reason += f", together with {seen.jointly}" if seen.jointly else ""
     told = (effect.effect, effect.low, effect.high, expected)
     return Verdict(result, f"{reason}: {why}" if why else reason, before, after, level, at_ms, *told)
 
