@@ -106,6 +106,7 @@ async def test_its_share_is_moved_while_it_stays_there(tmp_path):
         (lambda host: host.process(99, "cgrulesengd"), r"cgrulesengd runs here \(process 99\)"),
         (lambda host: host.put(f"/proc/{PID}/stat", (host.read(f"/proc/{PID}/stat").decode().replace("(hog)", "(sshd)"))), "ssh"),
         (lambda host: host.put("/sys/fs/cgroup/cgroup.controllers", "io memory"), "no tree here has the cpu controller"),
+        (lambda host: host.put("/sys/fs/cgroup/cgroup.subtree_control", "memory"), "not enabled for groups below the root"),
     ],
 )
 async def test_what_is_not_steads_to_move_is_refused(tmp_path, prepare, words):
@@ -130,6 +131,18 @@ async def test_what_can_not_be_wanted_is_refused(tmp_path, want, words):
     host, placement, mine = recorded(tmp_path)
     with pytest.raises(SteadError, match=words):
         await planned(placement, host, mine, **want)
+
+
+@pytest.mark.parametrize("end", ["stead/cpu.idle", "stead/cgroup.subtree_control", f"{PID}-{TICKS}/cgroup.procs"])
+async def test_what_the_kernel_refuses_leaves_no_group_or_can_be_put_back(tmp_path, end):
+    host, placement, mine = recorded(tmp_path)
+    step = await planned(placement, host, mine)
+    host.refuses[end] = OSError(errno.EROFS, "Read-only file system")
+    with pytest.raises(SteadError, match=r"the kernel refused .* with EROFS: control groups are mounted read-only here"):
+        await placement.write(host, mine, msgspec.convert(step.want, Placement))
+    if not placement.met(await placement.read(host, mine), msgspec.convert(step.before, Placement)):
+        await put_back(placement, host, step)
+    assert host.inode("/sys/fs/cgroup/stead") is None
 
 
 async def test_to_be_held_is_to_be_in_ones_own(tmp_path):

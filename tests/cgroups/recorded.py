@@ -66,6 +66,7 @@ class RecordedHost(FakeHost):
         self.put(f"/sys/dev/block/{disk}/uevent", "MAJOR=254\nDEVNAME=vda\n")
         if mounts == "v2":
             self.put("/sys/fs/cgroup/cgroup.controllers", " ".join(CONTROLLERS))
+            self.put("/sys/fs/cgroup/cgroup.subtree_control", " ".join(CONTROLLERS))
             self.put("/sys/fs/cgroup/cgroup.procs", "")
         if systemd:
             self.put("/run/systemd/system/.there", "")

@@ -225,7 +225,11 @@ class PlacementActuator:
             return "systemd is the manager here: limit the process's unit instead (`limit`)"
         if self.groups.version == "none":
             return "this host has no control groups"
-        return "" if self.groups.kind("cpu") else "no tree here has the cpu controller"
+        kind = self.groups.kind("cpu")
+        if not kind:
+            return "no tree here has the cpu controller"
+        passed_on = kind == "v1" or "cpu" in own_groups.passed_on(self._host, self.groups)
+        return "" if passed_on else "the cpu controller is not enabled for groups below the root (cgroup.subtree_control)"
 
     def _not_ours(self, pid: int) -> str:
         """Why this process must not be touched, here least of all."""

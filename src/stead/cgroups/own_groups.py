@@ -40,8 +40,19 @@ def made(host: Host, groups: Groups, path: str, controller: str) -> str:
             host.write(f"{above}/cgroup.subtree_control", f"+{controller}".encode("ascii"))
         _make(host, folder)
     except OSError as error:
+        with contextlib.suppress(OSError):  # others are in it
+            host.remove_folder(above)
         raise refusal(error, path, f"a group below {STEAD}") from error
     return folder
+
+
+def passed_on(host: Host, groups: Groups) -> list[str]:
+    """The controllers of version 2 that groups below the root have. A container's root passes none on while it has processes."""
+    root = groups.unified("/")
+    try:
+        return [] if root is None else host.read(f"{root}/cgroup.subtree_control", 4096).decode("ascii", "replace").split()
+    except OSError:
+        return []
 
 
 def _sweep(host: Host, groups: Groups, above: str) -> None:
