@@ -239,7 +239,7 @@ def test_a_group_can_be_held_where_it_is_less_its_cache_more_what_it_takes_meanw
     rewrite(host, "/batch.slice", memory(500 * MB, cache=100 * MB))
     reading = one.read(host, at(1))
     assert of(reading, "infra.memory_growth") == 100 * MB
-    assert of(reading, "infra.memory_hold_at") == 500 * MB - 80 * MB + 50 * MB
+    assert of(reading, "infra.memory_hold_at") == 500 * MB - 80 * MB + 100 * MB
     assert of(reading, "infra.memory_time_to_full") == pytest.approx(4_000_000 * 1024 / (100 * MB))
     assert of(reading, "infra.memory_hold_most") == pytest.approx(500 * MB + 0.7 * 4_000_000 * 1024)
     assert of(reading, "infra.memory_granted") == 1.0

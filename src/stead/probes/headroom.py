@@ -25,7 +25,7 @@ from stead.protocols import Host
 LONG_S: Final = 3600.0  # the most that is told: at this growth, memory is nobody's worry
 SHARE: Final = 0.25  # of what all contenders take
 _ABOVE_MS: Final = 10_000  # how often it is looked up which groups the protected work is in
-AHEAD_S: Final = 0.5  # what it takes until the limit is there
+AHEAD_S: Final = 1.0  # what it takes until the limit is there: less than it needs then would be refused
 _CACHE_TAKEN: Final = 0.8  # of its cache: the rest may be in use at this moment
 _ROOM_GIVEN: Final = 0.7  # of the room that is left, the most that it may still take
 _MOST: Final = 32  # contenders that are followed, the largest first
@@ -156,7 +156,7 @@ class Headroom(SystemProbe):
         parts = files.memory(host)
         if parts is None:
             return None
-        return parts.size - _CACHE_TAKEN * min(parts.file, parts.size) + AHEAD_S * held.wanted
+        return parts.size - _CACHE_TAKEN * min(parts.file, parts.size) + AHEAD_S * held.newest
 
     def _rooms_above(self, host: Host, groups: Groups, thing: Thing) -> Iterator[int]:
         """What is left in each limited group that both the contender and protected work are in."""

@@ -28,6 +28,7 @@ class HeldMemory:
     def __init__(self) -> None:
         self.size: int | None = None
         self.growth: float | None = None
+        self.newest = 0.0  # what it took in the newest interval alone
         self.wanted = 0.0  # the growth that it had when nothing held it back
         self.held_back = ""  # by what, in words
         self._seen: list[tuple[int, int]] = []  # (mono_ms, bytes) of the last span
@@ -45,7 +46,7 @@ class HeldMemory:
             self.size, self.growth, self._seen = None, None, []
             return
         before = [(at, held) for at, held in self._seen if at < mono_ms]
-        self.growth = _growth(before, size, mono_ms)
+        self.growth, self.newest = _growth(before, size, mono_ms), max(0.0, _growth(before[-1:], size, mono_ms) or 0.0)
         if held_back:
             self.wanted = max(self.wanted, self.growth or 0.0)
         elif self.growth is not None:
