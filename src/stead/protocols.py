@@ -21,6 +21,7 @@ from stead.model.policy import Approval
 from stead.model.record import Entry, StoredEntry
 
 State = TypeVar("State", bound=msgspec.Struct)
+Lever = Literal["nice", "policy", "affinity", "ionice", "autogroup", "uclamp"]
 Note = Callable[[str], None]  # one operation as it was really made, for the receipt
 SignalName = Literal["stop", "continue", "terminate", "kill"]
 
@@ -54,6 +55,11 @@ class Scheduler(Protocol):
     def set_ionice(self, pid: int, cls: str, level: int) -> None: ...
     def autogroup(self, pid: int) -> int | None: ...  # nice of the autogroup; None: there is none
     def set_autogroup(self, pid: int, nice: int) -> None: ...
+    def uclamp(self, pid: int) -> tuple[int, int] | None: ...  # lower and upper, 0 to 1024; None: there are none
+    def set_uclamp(self, pid: int, low: int | None, high: int | None) -> None: ...
+    def lacks(self, lever: Lever) -> str: ...  # why a lever is not to be had here; empty when it is
+    def rounded_nice(self, nice: int) -> int: ...  # as the system will round it
+    def rounded_ionice(self, cls: str, level: int) -> tuple[str, int]: ...
     def can_raise(self) -> bool: ...  # CAP_SYS_NICE: may a lowered priority be restored?
 
 

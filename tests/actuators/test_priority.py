@@ -90,7 +90,7 @@ async def test_a_negative_autogroup_can_not_be_restored_without_the_capability(f
     [
         (Priority(nice=99), {"nice": 19}),
         (Priority(ionice_class="best_effort"), {"ionice_class": "best_effort", "ionice_level": 4}),
-        (Priority(ionice_class="idle", ionice_level=7), {"ionice_class": "idle", "ionice_level": 7}),
+        (Priority(ionice_class="idle", ionice_level=7), {"ionice_class": "idle", "ionice_level": 0}),
         (Priority(cpus="1,1"), {"cpus": "1"}),
     ],
 )

@@ -35,15 +35,18 @@ def test_every_lever_is_set_and_told(tmp_path: Path) -> None:
     levers.set_nice(7, 10)
     levers.set_ionice(7, "idle", 0)
     levers.set_autogroup(7, 10)
+    levers.set_uclamp(7, None, 300)
     assert noted.operations == (
         "sched_setaffinity(process 7, 0)",
         "sched_setscheduler(process 7, batch, 0)",
         "setpriority(process 7, 10)",
         "ioprio_set(process 7, idle, 0)",
         'write /proc/7/autogroup "10"',
+        "sched_setattr(process 7, util_min None, util_max 300)",
     )
     assert (host.scheduler.nice(7), host.scheduler.policy(7), host.scheduler.affinity(7)) == (10, ("batch", 0), (0,))
     assert (host.scheduler.ionice(7), host.scheduler.autogroup(7)) == (("idle", 0), 10)
+    assert host.scheduler.uclamp(7) == (0, 300)
 
 
 def test_reading_is_no_operation(tmp_path: Path) -> None:
@@ -52,6 +55,8 @@ def test_reading_is_no_operation(tmp_path: Path) -> None:
     levers = noted.scheduler
     seen = (levers.nice(7), levers.policy(7), levers.affinity(7), levers.ionice(7), levers.autogroup(7), levers.can_raise())
     assert seen == (0, ("other", 0), (0, 1), ("none", 0), 0, True)
+    assert (levers.uclamp(7), levers.lacks("uclamp"), levers.rounded_nice(99)) == ((0, 1024), "", 19)
+    assert levers.rounded_ionice("idle", 7) == ("idle", 0)
     kept = noted.keep("/file")
     assert noted.read("/file") == kept.read() == b"x"
     assert "file" in noted.list("/") and noted.statvfs("/") and noted.start_ticks(1) is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stead.host import LocalHost
-from stead.host.scheduler import LinuxScheduler, PsutilScheduler, effective_capabilities
+from stead.host.scheduler import LinuxScheduler, effective_capabilities
 from tests.host.processes import sleeper, threaded, threads_of
 
 HOST = LocalHost()
@@ -117,6 +117,8 @@ def calls() -> dict[str, Callable[[LinuxScheduler, int], Any]]:
         "set_ionice": lambda s, pid: s.set_ionice(pid, "idle", 0),
         "autogroup": lambda s, pid: s.autogroup(pid),
         "set_autogroup": lambda s, pid: s.set_autogroup(pid, 1),
+        "uclamp": lambda s, pid: s.uclamp(pid),
+        "set_uclamp": lambda s, pid: s.set_uclamp(pid, None, 1024),
     }
 
 
@@ -215,42 +217,3 @@ def test_only_the_effective_capabilities_count() -> None:
     dropped = status.replace("0000000000800000", "000001ffff7fffff")
     assert not LinuxScheduler(Knobs({"/proc/self/status": dropped})).can_raise()
     assert not LinuxScheduler(Knobs({})).can_raise()
-
-
-def test_psutil_levers_move_a_real_process(pid: int) -> None:
-    scheduler = PsutilScheduler(HOST)
-    scheduler.set_nice(pid, 5)
-    assert scheduler.nice(pid) == 5 == SCHEDULER.nice(pid)
-    scheduler.set_affinity(pid, scheduler.affinity(pid)[:1])
-    assert scheduler.affinity(pid) == SCHEDULER.affinity(pid)
-    assert scheduler.policy(pid) == ("other", 0)
-    assert scheduler.autogroup(pid) is None
-    for refused in (lambda: scheduler.set_autogroup(pid, 5), lambda: scheduler.set_policy(pid, "idle", 0)):
-        with pytest.raises(OSError, match="has no"):
-            refused()
-
-
-def test_psutil_levers_say_when_a_process_is_gone() -> None:
-    with sleeper() as process:
-        pass
-    with pytest.raises(ProcessLookupError):
-        PsutilScheduler(HOST).nice(process.pid)
-
-
-@pytest.mark.parametrize(("nice", "priority_class"), [(19, 64), (10, 16384), (0, 32), (-5, 32768), (-12, 128), (3, 32)])
-def test_windows_classes_stand_for_nice_values(nice: int, priority_class: int) -> None:
-    asked: list[int] = []
-
-    class Process:
-        def __init__(self, pid: int) -> None: ...
-
-        def nice(self, value: int | None = None) -> int:
-            if value is not None:
-                asked.append(value)
-            return asked[-1]
-
-    psutil = SimpleNamespace(Process=Process, NoSuchProcess=KeyError, AccessDenied=IndexError)
-    scheduler = PsutilScheduler(SimpleNamespace(system="windows", psutil=psutil))  # type: ignore[arg-type]
-    scheduler.set_nice(7, nice)
-    assert asked == [priority_class]
-    assert abs(scheduler.nice(7) - nice) <= 5

@@ -1,9 +1,12 @@
-"""`priority`: how much of CPU and disk one process gets: nice, autogroup nice, IO class, scheduling class, CPUs.
+"""`priority`: how much of CPU and disk one process gets: nice, autogroup nice, IO class, scheduling class, clamps, CPUs.
 
 Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
 decides, and it belongs to the whole session. So a plan says whose session that is, and an autogroup that stead
 itself or PID 1 is in is left alone, and when the process ends before its session does, the session's weight is still put
 back. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
+
+macOS and Windows have some of these levers (nice or a priority class, IO priority, affinity). What a system lacks is left out of
+the plan and said in it; a wish for nothing else is refused.
 """
 
 from __future__ import annotations
@@ -14,20 +17,32 @@ import msgspec
 
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.protocols import Actuator, Host
+from stead.protocols import Actuator, Host, Lever, Scheduler
 
 IoClass = Literal["none", "realtime", "best_effort", "idle"]
 _LEVEL_OF: Final = {"none": 0, "idle": 0, "best_effort": 4, "realtime": 4}
 _SETTABLE: Final = frozenset(("other", "batch", "idle"))
 _SEEN_ONLY: Final = frozenset(("session", "apart"))
+_FULL: Final = 1024
+_LEVERS: Final[dict[str, Lever]] = {  # levers that a system may lack, by field
+    "autogroup_nice": "autogroup",
+    "ionice_class": "ionice",
+    "ionice_level": "ionice",
+    "policy": "policy",
+    "cpus": "affinity",
+    "uclamp_min": "uclamp",
+    "uclamp_max": "uclamp",
+}
+_NO_AUTOGROUP: Final = "no autogroup is in force here: nice alone decides"
 _NEEDS_CAP: Final = "a lowered priority can't be raised again without CAP_SYS_NICE"
 
 
 class Priority(msgspec.Struct, frozen=True):
     """The levers of one process; None leaves one as it is, or means that the system has none such.
 
-    `cpus` is a list such as "0-3,6". `session` and `apart` are only ever read: the session whose autogroup it is in, and the
-    values that single threads have of their own ("nice=19").
+    `cpus` is a list such as "0-3,6"; the utilisation clamps go from 0 to 1024, a largest core's whole capacity. `session` and
+    `apart` are only ever read: the session whose autogroup it is in, and the values that single threads have of their own
+    ("nice=19").
     """
 
     nice: int | None = None
@@ -36,6 +51,8 @@ class Priority(msgspec.Struct, frozen=True):
     ionice_level: int | None = None
     policy: str | None = None
     cpus: str | None = None
+    uclamp_min: int | None = None
+    uclamp_max: int | None = None
     session: int | None = None
     apart: tuple[str, ...] | None = None
 
@@ -67,8 +84,13 @@ class PriorityActuator:
         """The diff as the system will round it, and whether it can be put back. SteadError for what must not be done."""
         if isinstance(now, Absent) or isinstance(want, Absent):
             raise SteadError("a priority can't be absent", str(target), "choose another playbook", code="priority.absent")
-        rounded = _rounded(now, want)
+        levers = self._host.scheduler
+        rounded = _rounded(now, want, levers)
         changed = _changed(now, rounded)
+        lacking = _lacking(now, want, levers)
+        if lacking and not _fields(rounded):
+            raise SteadError("; ".join(lacking), str(target), "choose another playbook", code="priority.lacking")
+        _check_clamps(now, rounded, target)
         if "policy" in changed and (now.policy not in _SETTABLE or rounded.policy not in _SETTABLE):
             raise SteadError(
                 f"a {now.policy} process is not moved to {rounded.policy}",
@@ -77,8 +99,7 @@ class PriorityActuator:
                 code="priority.realtime",
             )
         note = self._autogroup_note(target, now) if "autogroup_nice" in changed else ""
-        if want.autogroup_nice is not None and now.autogroup_nice is None:
-            note = "no autogroup is in force here: nice alone decides"
+        note = "; ".join([*([note] if note else []), *lacking])
         undo, reason = self._undo(now, changed)
         before = {key: getattr(now, key) for key in changed}
         if "autogroup_nice" in changed:
@@ -87,10 +108,16 @@ class PriorityActuator:
         return Step(self.name, target, cast(Record, before), cast(Record, changed), undo, reason, duration_s=wait_s, note=note)
 
     def met(self, now: Priority | Absent, want: Priority | Absent) -> bool:
-        """Is each lever that is wanted so? A lever that this system lacks, or that went with the process, can't be wanted."""
+        """Is each lever that is wanted so? A lever that this system lacks, or that went with the process, can't be wanted.
+
+        Where it lacks all of them, though the process is there, nothing is as wanted.
+        """
         if isinstance(now, Absent) or isinstance(want, Absent):
             return now == want
-        return all(getattr(now, key) in (None, value) for key, value in _fields(_rounded(now, want)).items())
+        rounded = _fields(_rounded(now, want, self._host.scheduler))
+        if _fields(want) and not rounded:
+            return now.nice is None
+        return all(getattr(now, key) in (None, value) for key, value in rounded.items())
 
     async def write(self, host: Host, target: Target, want: Priority | Absent) -> None:
         """Set what is wanted on the process and the threads that go with it.
@@ -112,6 +139,8 @@ class PriorityActuator:
         if want.ionice_class is not None:
             level = _LEVEL_OF[want.ionice_class] if want.ionice_level is None else want.ionice_level
             levers.set_ionice(pid, want.ionice_class, level)
+        if want.uclamp_min is not None or want.uclamp_max is not None:
+            levers.set_uclamp(pid, want.uclamp_min, want.uclamp_max)
         if want.autogroup_nice is not None:
             levers.set_autogroup(pid, want.autogroup_nice)
 
@@ -177,14 +206,17 @@ def _give_back(host: Host, target: Target, want: Priority) -> None:
 
 def _levers(host: Host, pid: int) -> Priority:
     levers = host.scheduler
-    ionice_class, ionice_level = levers.ionice(pid)
+    ionice_class, ionice_level = (None, None) if levers.lacks("ionice") else levers.ionice(pid)
+    low, high = levers.uclamp(pid) or (None, None)
     leader = Priority(
         nice=levers.nice(pid),
         autogroup_nice=levers.autogroup(pid),
-        ionice_class=cast(IoClass, ionice_class),
+        ionice_class=cast(IoClass | None, ionice_class),
         ionice_level=ionice_level,
-        policy=levers.policy(pid)[0],
-        cpus=format_cpus(levers.affinity(pid)),
+        policy=None if levers.lacks("policy") else levers.policy(pid)[0],
+        cpus=None if levers.lacks("affinity") else format_cpus(levers.affinity(pid)),
+        uclamp_min=low,
+        uclamp_max=high,
     )
     session = None
     if host.system == "linux":
@@ -206,33 +238,53 @@ def _apart(host: Host, pid: int, leader: Priority) -> tuple[str, ...]:
         return ()
     for tid in threads:
         try:
-            own = {
+            own: dict[str, object] = {
                 "nice": levers.nice(tid),
                 "ionice_class": levers.ionice(tid)[0],
                 "policy": levers.policy(tid)[0],
                 "cpus": format_cpus(levers.affinity(tid)),
             }
+            if leader.uclamp_max is not None:
+                own["uclamp_min"], own["uclamp_max"] = levers.uclamp(tid) or (None, None)
         except ProcessLookupError:
             continue
         found |= {f"{key}={value}" for key, value in own.items() if value != getattr(leader, key)}
     return tuple(sorted(found))
 
 
-def _rounded(now: Priority, want: Priority) -> Priority:
+def _rounded(now: Priority, want: Priority, levers: Scheduler) -> Priority:
     """As the system will round it: nice within its range, the level that a class has, only levers that exist here."""
     ionice_class = want.ionice_class or (now.ionice_class if want.ionice_level is not None else None)
     level = want.ionice_level
-    if ionice_class is not None:
-        level = _LEVEL_OF[ionice_class] if level is None else max(0, min(7, level))
-        level = 0 if ionice_class == "none" else level
-    return msgspec.structs.replace(
+    if ionice_class is not None and now.ionice_class is not None:
+        rounded = levers.rounded_ionice(ionice_class, _LEVEL_OF[ionice_class] if level is None else level)
+        ionice_class, level = cast(IoClass, rounded[0]), rounded[1]
+    rounded_want = msgspec.structs.replace(
         want,
-        nice=_clamped(want.nice),
-        autogroup_nice=None if now.autogroup_nice is None else _clamped(want.autogroup_nice),
+        nice=None if want.nice is None else levers.rounded_nice(want.nice),
+        autogroup_nice=_clamped(want.autogroup_nice),
         ionice_class=ionice_class,
         ionice_level=level,
         cpus=None if want.cpus is None else format_cpus(parse_cpus(want.cpus)),
     )
+    absent = {key: None for key in _LEVERS if getattr(now, key) is None and now.nice is not None}
+    return msgspec.structs.replace(rounded_want, **absent)
+
+
+def _lacking(now: Priority, want: Priority, levers: Scheduler) -> list[str]:
+    """What is wanted and not to be had here, in words, each reason once."""
+    missing = [_LEVERS[key] for key in _fields(want) if key in _LEVERS and getattr(now, key) is None]
+    words = (levers.lacks(lever) or _NO_AUTOGROUP for lever in dict.fromkeys(missing))
+    return list(dict.fromkeys(words))
+
+
+def _check_clamps(now: Priority, want: Priority, target: Target) -> None:
+    """SteadError for clamps that can't be, or that would cross."""
+    low = now.uclamp_min if want.uclamp_min is None else want.uclamp_min
+    high = now.uclamp_max if want.uclamp_max is None else want.uclamp_max
+    if low is not None and high is not None and not 0 <= low <= high <= _FULL:
+        what = f"utilisation clamps from {low} to {high} can't be"
+        raise SteadError(what, str(target), f"keep 0 <= uclamp_min <= uclamp_max <= {_FULL}", code="priority.clamps")
 
 
 def _fields(state: Priority) -> dict[str, object]:

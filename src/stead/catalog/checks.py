@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from math import inf
-from typing import Final
+from typing import Final, get_args
 
 from stead.catalog.cleaning import problems
 from stead.catalog.files import Item, Laid
 from stead.catalog.govern_checks import check_govern
 from stead.documents import did_you_mean, problem
 from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, Range, SettingTemplate, StateChange, StateValue
+from stead.model.cleaning import Purpose
 from stead.model.errors import Problem
 from stead.model.observe import UNITS
 from stead.model.policy import PROFILE_CEILINGS
 
 # The states of stead's own actuators. The catalogue lies below them; a test holds the two together.
 BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
-    "priority": ("nice", "autogroup_nice", "ionice_class", "ionice_level", "policy", "cpus"),
+    "priority": ("nice", "autogroup_nice", "ionice_class", "ionice_level", "policy", "cpus", "uclamp_min", "uclamp_max"),
     "service": ("generation",),
     "workload": ("count",),
     "limit": (
@@ -196,6 +197,10 @@ def _setting(
     if setting.govern is not None:
         wrongs = check_govern(setting, setting.govern, metrics)
         yield from (((*place, *inner), what, fix, code) for inner, what, fix, code in wrongs)
+    purpose = setting.target.removeprefix("each:")
+    if purpose != setting.target and purpose not in get_args(Purpose):
+        what = f"settings: nothing is found for {setting.target}"
+        yield (*place, "target"), what, did_you_mean(purpose, get_args(Purpose)), "catalog.target"
     if setting.lease_s is not None and not 0 < setting.lease_s < inf:
         yield (*place, "lease_s"), f"settings: lease_s is {setting.lease_s:g}", "give seconds above 0", "catalog.interval"
     for profile in setting.by_profile.keys() - PROFILE_CEILINGS.keys():

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stead.host.scheduler import LinuxScheduler, PsutilScheduler
+from stead.host.psutil_scheduler import PsutilScheduler
+from stead.host.scheduler import LinuxScheduler
 
 if TYPE_CHECKING:
     from stead.protocols import Completed, KeptFile, Scheduler, SignalName

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stead.host.redaction import redact
-from stead.protocols import Completed, Host, KeptFile, Note, Scheduler, SignalName
+from stead.protocols import Completed, Host, KeptFile, Lever, Note, Scheduler, SignalName
 
 OPERATIONS_MAX: Final = 64
 TEXT_MAX: Final = 300
@@ -178,6 +178,27 @@ class NotedScheduler:
         """See protocols.Scheduler."""
         with noted(self._note, write_words(f"/proc/{pid}/autogroup", str(nice).encode())):
             self._scheduler.set_autogroup(pid, nice)
+
+    def uclamp(self, pid: int) -> tuple[int, int] | None:
+        """See protocols.Scheduler."""
+        return self._scheduler.uclamp(pid)
+
+    def set_uclamp(self, pid: int, low: int | None, high: int | None) -> None:
+        """See protocols.Scheduler."""
+        with noted(self._note, f"sched_setattr(process {pid}, util_min {low}, util_max {high})"):
+            self._scheduler.set_uclamp(pid, low, high)
+
+    def lacks(self, lever: Lever) -> str:
+        """See protocols.Scheduler."""
+        return self._scheduler.lacks(lever)
+
+    def rounded_nice(self, nice: int) -> int:
+        """See protocols.Scheduler."""
+        return self._scheduler.rounded_nice(nice)
+
+    def rounded_ionice(self, cls: str, level: int) -> tuple[str, int]:
+        """See protocols.Scheduler."""
+        return self._scheduler.rounded_ionice(cls, level)
 
     def can_raise(self) -> bool:
         """See protocols.Scheduler."""

@@ -11,12 +11,13 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from stead.protocols import Host
+    from stead.protocols import Lever
 
 _CAP_SYS_NICE: Final = 23
+SYSCTL: Final = "/proc/sys/kernel/sched_util_clamp_max"  # there where the kernel has utilisation clamps
 _POLICIES: Final = {0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline"}
 _POLICY_NUMBERS: Final = {name: number for number, name in _POLICIES.items()}
 _RESET_ON_FORK: Final = 0x40000000
@@ -112,6 +113,43 @@ class LinuxScheduler:
                     raise
                 time.sleep(_AUTOGROUP_WAIT_S)
 
+    def uclamp(self, pid: int) -> tuple[int, int] | None:
+        """Read the leader's lower and upper utilisation clamp, 0 to 1024. None: this kernel has none."""
+        self.nice(pid)  # whether it is there
+        if self.lacks("uclamp"):
+            return None
+        from stead.host.uclamp import get
+
+        return get(pid)
+
+    def set_uclamp(self, pid: int, low: int | None, high: int | None) -> None:
+        """Set one or both utilisation clamps. OSError where the kernel has none."""
+        from stead.host.uclamp import get, put
+
+        self.nice(pid)
+        why = self.lacks("uclamp")
+        if why:
+            raise OSError(errno.EOPNOTSUPP, why)
+        self._each_thread(pid, get, lambda tid: put(tid, low, high))
+
+    def lacks(self, lever: Lever) -> str:
+        """Say why a lever is not to be had here; empty when it is."""
+        if lever != "uclamp":
+            return ""
+        try:
+            self._host.read(SYSCTL, 16)
+        except OSError:
+            return "this kernel has no utilisation clamps (CONFIG_UCLAMP_TASK)"
+        return ""
+
+    def rounded_nice(self, nice: int) -> int:
+        """The value that there will be."""
+        return max(-20, min(19, nice))
+
+    def rounded_ionice(self, cls: str, level: int) -> tuple[str, int]:
+        """The class and level that there will be: none and idle have no levels."""
+        return cls, max(0, min(7, level)) if cls in ("best_effort", "realtime") else 0
+
     def can_raise(self) -> bool:
         """Say whether a lowered priority may be raised again: CAP_SYS_NICE is in force."""
         try:
@@ -166,82 +204,6 @@ class LinuxScheduler:
             return b"cpu" in self._host.read(f"/sys/fs/cgroup/{group}/cgroup.controllers", 4096).split()
         except OSError:
             return False
-
-
-class PsutilScheduler:
-    """protocols.Scheduler where the system's own levers are behind psutil. What the system lacks raises OSError."""
-
-    _CLASSES: Final = {64: 19, 16384: 10, 32: 0, 32768: -5, 128: -10, 256: -20}  # Windows priority classes as nice values
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def nice(self, pid: int) -> int:
-        """Read the nice value; on Windows the one nearest to its priority class."""
-        value = int(self._ask(pid, lambda process: process.nice()))
-        return self._CLASSES.get(value, 0) if self._host.system == "windows" else value
-
-    def set_nice(self, pid: int, nice: int) -> None:
-        """Set the nice value; on Windows the priority class nearest to it."""
-        if self._host.system == "windows":
-            nice = min(self._CLASSES, key=lambda cls: abs(self._CLASSES[cls] - nice))
-        self._ask(pid, lambda process: process.nice(nice))
-
-    def policy(self, pid: int) -> tuple[str, int]:
-        """There is one class here."""
-        self._ask(pid, lambda process: process.nice())
-        return "other", 0
-
-    def set_policy(self, pid: int, policy: str, priority: int) -> None:
-        """Refuse any class but the one there is."""
-        if (policy, priority) != ("other", 0):
-            raise OSError(errno.ENOTSUP, f"{self._host.system} has no scheduling class {policy!r}")
-
-    def affinity(self, pid: int) -> tuple[int, ...]:
-        """Read the CPUs that it may run on; all of them where the system has no affinity."""
-        if not hasattr(self._host.psutil.Process, "cpu_affinity"):
-            return tuple(range(self._host.psutil.cpu_count() or 1))
-        return tuple(sorted(self._ask(pid, lambda process: process.cpu_affinity())))
-
-    def set_affinity(self, pid: int, cpus: Sequence[int]) -> None:
-        """Set the CPUs that it may run on."""
-        if not hasattr(self._host.psutil.Process, "cpu_affinity"):
-            raise OSError(errno.ENOTSUP, f"{self._host.system} has no CPU affinity")
-        self._ask(pid, lambda process: process.cpu_affinity(list(cpus)))
-
-    def ionice(self, pid: int) -> tuple[str, int]:
-        """Read the IO priority; ("none", 0) where the system has none."""
-        if not hasattr(self._host.psutil.Process, "ionice"):
-            return "none", 0
-        level = int(self._ask(pid, lambda process: process.ionice()))
-        return ("idle", 0) if level == 0 else ("best_effort", level)
-
-    def set_ionice(self, pid: int, cls: str, level: int) -> None:
-        """Set the IO priority."""
-        if not hasattr(self._host.psutil.Process, "ionice"):
-            raise OSError(errno.ENOTSUP, f"{self._host.system} has no IO priority")
-        self._ask(pid, lambda process: process.ionice(0 if cls == "idle" else level))
-
-    def autogroup(self, pid: int) -> int | None:
-        """There are no autogroups here."""
-        return None
-
-    def set_autogroup(self, pid: int, nice: int) -> None:
-        """Refuse: there are no autogroups here."""
-        raise OSError(errno.ENOTSUP, f"{self._host.system} has no autogroups")
-
-    def can_raise(self) -> bool:
-        """Say whether a lowered priority may be raised again."""
-        return self._host.system == "windows" or (hasattr(os, "geteuid") and os.geteuid() == 0)
-
-    def _ask(self, pid: int, question: Callable[[Any], Any]) -> Any:
-        psutil = self._host.psutil
-        try:
-            return question(psutil.Process(_real(pid)))
-        except psutil.NoSuchProcess as gone:
-            raise ProcessLookupError(errno.ESRCH, f"process {pid} is gone") from gone
-        except psutil.AccessDenied as denied:
-            raise PermissionError(errno.EPERM, f"no permission over process {pid}") from denied
 
 
 def effective_capabilities(status: str) -> int:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from stead.host import LocalHost
-from stead.protocols import Completed
+from stead.protocols import Completed, Lever
 
 Transcripts = Mapping[tuple[str, ...], Completed | Sequence[Completed]]
 
@@ -68,6 +68,7 @@ class FakeScheduler:
     def __init__(self) -> None:
         self.processes: dict[int, dict[str, Any]] = {}
         self.raises = True
+        self.missing: dict[str, str] = {}  # lever → why it is not to be had
 
     def add(self, pid: int, autogroup: int | None = 0) -> None:
         """Add a process with ordinary priorities."""
@@ -77,6 +78,7 @@ class FakeScheduler:
             "affinity": (0, 1),
             "ionice": ("none", 0),
             "autogroup": autogroup,
+            "uclamp": (0, 1024),
         }
 
     def remove(self, pid: int) -> None:
@@ -127,6 +129,28 @@ class FakeScheduler:
     def set_autogroup(self, pid: int, nice: int) -> None:
         """See protocols.Scheduler."""
         self._set(pid, "autogroup", nice)
+
+    def uclamp(self, pid: int) -> tuple[int, int] | None:
+        """See protocols.Scheduler."""
+        low, high = self._get(pid, "uclamp")
+        return None if "uclamp" in self.missing else (int(low), int(high))
+
+    def set_uclamp(self, pid: int, low: int | None, high: int | None) -> None:
+        """See protocols.Scheduler."""
+        before = self._get(pid, "uclamp")
+        self._set(pid, "uclamp", (before[0] if low is None else low, before[1] if high is None else high))
+
+    def lacks(self, lever: Lever) -> str:
+        """See protocols.Scheduler."""
+        return self.missing.get(lever, "")
+
+    def rounded_nice(self, nice: int) -> int:
+        """See protocols.Scheduler."""
+        return max(-20, min(19, nice))
+
+    def rounded_ionice(self, cls: str, level: int) -> tuple[str, int]:
+        """See protocols.Scheduler."""
+        return cls, max(0, min(7, level)) if cls in ("best_effort", "realtime") else 0
 
     def can_raise(self) -> bool:
         """See protocols.Scheduler."""
