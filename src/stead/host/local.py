@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stead.host.psutil_scheduler import PsutilScheduler
 from stead.host.scheduler import LinuxScheduler
 
 if TYPE_CHECKING:
-    from stead.protocols import Completed, KeptFile, Scheduler, SignalName
+    from stead.protocols import Completed, Host, KeptFile, Scheduler, SignalName
 
 _CHUNK: Final = 1 << 16
 _GONE_STATES: Final = ("Z", "X", "x")
@@ -79,7 +78,7 @@ class LocalHost:
         self.system: Literal["linux", "darwin", "windows"] = _system()
         self.name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "localhost")
         self.boot_id = self._read_boot_id()
-        self.scheduler: Scheduler = LinuxScheduler(self) if self.system == "linux" else PsutilScheduler(self)
+        self.scheduler: Scheduler = LinuxScheduler(self) if self.system == "linux" else _psutil_scheduler(self)
 
     @property
     def psutil(self) -> Any:
@@ -206,6 +205,12 @@ class LocalHost:
             return None if process.status() == "zombie" else int(process.create_time() * 100)
         except psutil.NoSuchProcess:
             return None
+
+
+def _psutil_scheduler(host: Host) -> Scheduler:
+    from stead.host.psutil_scheduler import PsutilScheduler  # only where it is needed
+
+    return PsutilScheduler(host)
 
 
 def person_name(uid: int) -> str:
