@@ -17,6 +17,13 @@ async def test_returns_what_a_command_said() -> None:
     assert (done.rc, done.out, done.err, done.truncated) == (3, "out\n", "err\n", False)
 
 
+async def test_a_command_speaks_not_for_the_agent_to_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    said = (await HOST.run(["env"], 20)).out
+    assert "PATH=" in said and "NOTIFY_SOCKET" not in said and "WATCHDOG" not in said
+
+
 async def test_arguments_are_never_a_shell() -> None:
     done = await HOST.run(["echo", "$(id)", "; true", "*"], 20)
     assert done.out == "$(id) ; true *\n"

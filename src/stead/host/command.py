@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from stead.protocols import Completed
 
+SUPERVISION: Final = frozenset(("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))  # between the agent and its supervisor alone
 _DRAIN_S: Final = 0.5  # after the command ended, for what is in its pipes: a daemon it left behind may hold them open for ever
 
 
@@ -53,7 +54,7 @@ async def run(argv: Sequence[str], timeout_s: float, stdin: bytes, limit: int) -
         *argv,
         stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**{name: value for name, value in os.environ.items() if name not in SUPERVISION}, "LC_ALL": "C"},
     )
     timed_out = False
     try:

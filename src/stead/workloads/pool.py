@@ -19,6 +19,7 @@ from stead.workloads import children
 from stead.workloads.health import fill
 from stead.workloads.records import WorkloadFiles, WorkloadRecord, cap_log
 from stead.workloads.reports import Report, Tally, read_report
+from stead.workloads.scopes import scoped
 from stead.workloads.slot import Slot
 
 LOG_LIMIT_BYTES = 1_000_000
@@ -209,11 +210,13 @@ class Pool:
             self.note(f"start worker {index} of {self.spec.name}: process {slot.child.pid}")
 
     def _start(self, slot: Slot) -> children.Child:
-        """Start a worker, whose memory may be merged from its first page on if that is wanted and this kernel can. OSError."""
+        """Start a worker, in a scope of its own where systemd makes those, its memory mergeable if that is wanted. OSError."""
+        argv = [fill(part, self.port(slot), slot.index) for part in self.spec.argv]
+        command, alone = scoped(self._host, argv, self.spec.name, slot.spawn)
         with merging(self.spec.merge_memory) as lacking:
             child = children.start(
                 self._host,
-                [fill(part, self.port(slot), slot.index) for part in self.spec.argv],
+                command,
                 self._environment(slot),
                 self.spec.cwd,
                 self._files.log_path(self.spec.name, slot.index),
@@ -222,7 +225,7 @@ class Pool:
             )
         if self.spec.merge_memory and not lacking and lost_it(self._host, child.pid):
             lacking = "this kernel forgets at the start of a program that its memory may be merged (Linux 6.7)"
-        self.unsupported = f"merge_memory: {lacking}" if lacking else ""
+        self.unsupported = "; ".join(filter(None, (f"merge_memory: {lacking}" if lacking else "", alone)))
         return child
 
     def _signal(self, slot: Slot, child: children.Child, number: signal.Signals) -> None:
@@ -243,7 +246,9 @@ class Pool:
         self._stop(min(ailing or old, key=lambda slot: slot.index))
 
     def _environment(self, slot: Slot) -> Mapping[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STEAD_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STEAD_", "NOTIFY_", "WATCHDOG_"))
+        }
         environment |= self.spec.env
         environment |= {
             children.MARK: slot.spawn,
