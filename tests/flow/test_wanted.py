@@ -67,6 +67,11 @@ async def test_it_never_becomes_looser_than_the_limit_that_is_there_already(tmp_
     assert rule is not None and rule.high == 50
 
 
+async def test_the_ends_of_a_whole_number_are_whole(tmp_path: Path) -> None:
+    rule = (await planned(tmp_path, 1000, low=1.4, high=90.6)).steps[0].govern
+    assert rule is not None and (rule.low, rule.high) == (2, 90)
+
+
 @pytest.mark.parametrize(("start", "first"), [(500, 90), (1, 10), (60, 60)])
 async def test_it_starts_inside_its_range(tmp_path: Path, start: int, first: int) -> None:
     (step,) = (await planned(tmp_path, 1000, start=start)).steps

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stead.flow import runs
-from stead.flow.govern_state import value_of, with_value
+from stead.flow.govern_state import clipped, value_of, with_value
 from stead.flow.write import Writer, from_record, to_record
 from stead.model.change import Record, Run
 from stead.model.errors import SteadError
@@ -29,7 +29,7 @@ Choose = Callable[[float], Choice]  # the value as it is → where it should go
 
 
 async def adjust(writer: Writer, run: Run, index: int, seen: Any, choose: Choose) -> Run:
-    """Move one step's value from what was `seen` (stead's own) to what is chosen, as far as the system takes it.
+    """Move one step's value from what was `seen` (stead's own) to what is chosen, within its range, as the system takes it.
 
     What the system refuses or fails to do leaves the value as it was, and is said in the run's `governed`. Returns the run with
     where the value stands. Raises nothing for what the system does.
@@ -41,7 +41,7 @@ async def adjust(writer: Writer, run: Run, index: int, seen: Any, choose: Choose
     choice = choose(present)
     value, trouble = present, ""
     try:
-        want = _planned(writer, run, index, seen, with_value(step, choice.value))
+        want = _planned(writer, run, index, seen, with_value(step, clipped(step, choice.value)))
         if want is not None:
             value, trouble = await _write(writer, run, index, present, want)
     except SteadError as error:

@@ -105,6 +105,12 @@ def with_value(step: Step, value: float) -> Record:
     return {**(step.want or {}), rule.field: round(value) if whole else value}
 
 
+def clipped(step: Step, value: float) -> float:
+    """Within the range that was decided, whatever a law says."""
+    rule = _rule(step)
+    return max(rule.low, min(rule.high, value))
+
+
 def within(rule: Govern, value: float) -> bool:
     """Is it in the range that was decided, as far as systems round?"""
     return rule.low * (1 - SLACK) <= value <= rule.high * (1 + SLACK)

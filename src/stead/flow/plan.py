@@ -165,7 +165,7 @@ async def _step(
     values = to_record(seen) or {}
     fields = wanted(template, values, actuator.state, subject, latest)
     moved = template.govern if template.govern and fields.get(template.govern.field) is not None else None
-    rule = governed(moved, fields, values, subject, latest) if moved else None
+    rule = governed(moved, fields, values, actuator.state, subject, latest) if moved else None
     fields = started(rule, fields) if rule else fields
     try:
         want = ABSENT if template.absent else msgspec.convert(fields, actuator.state, strict=False)
@@ -180,6 +180,7 @@ async def _step(
         raise ImpossibleError(f"{UNSUPPORTED}: {template.actuator} can't plan this: {error!r}") from error
     if not step.diff:
         return None
+    step = msgspec.structs.replace(step, owns=tuple(sorted(set(fields) & set(step.want or {}))))
     if rule is not None:
         return _lent(step, rule, template.lease_s or LEASE_S)
     lease_s = None if step.undo == "none" else template.lease_s  # what can't be put back can't be lent

@@ -51,7 +51,14 @@ def resolved(name: str, value: Any, present: Any, subject: str, latest: Latest, 
     return math.ceil(base) if whole else base
 
 
-def governed(rule: GovernTemplate, values: Mapping[str, Any], present: Mapping[str, Any], subject: str, latest: Latest) -> Govern:
+def governed(
+    rule: GovernTemplate,
+    values: Mapping[str, Any],
+    present: Mapping[str, Any],
+    state: type[msgspec.Struct],
+    subject: str,
+    latest: Latest,
+) -> Govern:
     """The range and the law of a governed field. Never looser than a limit that is there already.
 
     Raises ImpossibleError where a metric that the range follows is unknown, or nothing is left of the range.
@@ -60,6 +67,8 @@ def governed(rule: GovernTemplate, values: Mapping[str, Any], present: Mapping[s
     low, high = (float(resolved(name, end, now, subject, latest)) for end in (rule.low, rule.high))
     if now is not None and _number(now):
         high = min(high, float(now))
+    if is_whole(state, name):
+        low, high = float(math.ceil(low)), float(math.floor(high))
     if not low < high:
         raise ImpossibleError(f"{name} can't be moved between {low:g} and {high:g}: that is no range")
     if not _number(values.get(name)):

@@ -1,0 +1,78 @@
+"""A governed cap on a recorded tree of version 2, straight and through systemd: moved, killed, put back without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stead.flow import runs
+from stead.flow.act import Hands
+from stead.flow.adjust import Choice
+from stead.flow.plan import plan
+from stead.flow.propose import BoundSetting, Wish
+from stead.ledger.store import LedgerStore
+from stead.model.catalog import GovernTemplate, PlaybookDefinition, SettingTemplate
+from stead.model.change import Run
+from stead.model.policy import Policy
+from stead.testing import FakeClock
+from tests.actuators.test_limit import hosted, target_of
+from tests.flow.kit import NOW, POLICY_ACTOR, counter, decision
+
+FIELDS = {"cpu_max_percent": (60.0, 20.0, 150.0), "memory_high_bytes": (2 << 30, 1 << 30, 4 << 30)}
+
+
+class Host:
+    """Hands on one recorded group; `open` again is what a kill leaves."""
+
+    def __init__(self, tmp_path: Path, systemd: int) -> None:
+        self.host, self.limit, self.path = hosted(tmp_path / "root", systemd)
+        self.ledger_path, self.clock, self.new_id = tmp_path / "ledger.db", FakeClock(), counter("i")
+        self.open()
+
+    def open(self) -> None:
+        self.ledger = LedgerStore.open(self.ledger_path, "host1", self.clock)
+        self.hands = Hands(
+            self.host, {"limit": self.limit}, self.ledger, None, self.clock, Policy(), lambda: False, new_id=self.new_id
+        )
+
+    def again(self) -> None:
+        self.ledger.close()
+        self.open()
+
+    def files(self) -> dict[str, bytes]:
+        folder = f"/sys/fs/cgroup{self.path}"
+        return {name: self.host.read(f"{folder}/{name}") for name in self.host.list(folder)}
+
+    async def begun(self, field: str) -> Run:
+        start, low, high = FIELDS[field]
+        rule = GovernTemplate(field, "m", 5.0, low, high)
+        setting = SettingTemplate("limit", {field: start}, lease_s=600.0, govern=rule)
+        bound = BoundSetting(setting, target_of(self.limit, self.path))
+        wish = Wish(PlaybookDefinition("cap", settings=(setting,)), None, POLICY_ACTOR, (bound,))
+        made = await plan(wish, {"limit": self.limit}, self.host, lambda m, s: None, Policy(), NOW, lambda: "run-1")
+        assert made.steps, made.impossible
+        run, entries = runs.start(made, decision(), self.hands.writer.stamp())
+        await self.ledger.commit(entries, runs=[run])
+        return await self.hands.run(run)
+
+    async def moved(self, run: Run, value: float) -> Run:
+        return await self.hands.adjust(run, 0, lambda present: Choice(value, 1.0, "a test"))
+
+
+@pytest.mark.parametrize("systemd", [0, 252])
+@pytest.mark.parametrize("field", FIELDS)
+async def test_moved_killed_moved_on_and_put_back(tmp_path: Path, field: str, systemd: int) -> None:
+    one = Host(tmp_path, systemd)
+    before, (start, low, high) = one.files(), FIELDS[field]
+    run = await one.begun(field)
+    for value in ((start + low) / 2, low, high * 2):
+        run = await one.moved(run, value)
+        assert run.state == "verifying" and run.governed[0].value == pytest.approx(min(value, high), rel=0.001), run.governed
+    one.again()
+    run = await one.moved(run, start)
+    assert run.governed[0].value == pytest.approx(start, rel=0.001)
+    one.again()
+    run = await one.hands.undo(run)
+    assert run.state == "undone" and one.files() == before
+    one.ledger.close()
