@@ -23,6 +23,7 @@ import click
 import msgspec
 
 from stead.model import config as config_model
+from stead.model import intent as intent_model
 from stead.model import workload as workload_model
 from stead.model.catalog import Catalog, MetricCatalogEntry
 from stead.model.observe import MetricSpec
@@ -108,7 +109,7 @@ def settings(struct: type[msgspec.Struct], place: str, words: dict[tuple[str, st
 
 def configuration() -> str:
     """Every key."""
-    words = comments(config_model) | comments(workload_model)
+    words = comments(config_model) | comments(workload_model) | comments(intent_model)
     lines = [
         "# Configuration\n",
         "Read in this order, later ones winning: `/etc/stead/stead.yaml`, `/etc/stead/conf.d/*.yaml`, the file named by",
@@ -131,9 +132,18 @@ def configuration() -> str:
     lines += [*settings(workload_model.WorkloadSpec, "workloads[].", words), ""]
     lines += ["### workloads[].health\n", first_line(workload_model.Health) + "\n", *head("key", "type", "default", "meaning")]
     lines += [*settings(workload_model.Health, "workloads[].health.", words), ""]
+    lines += [
+        "## protect\n",
+        "A list of patterns, or of maps with these keys: [protect the work that matters](../how-to/protect.md).\n",
+        *head("key", "type", "default", "meaning"),
+    ]
+    lines += [*settings(intent_model.Protect, "protect[].", words), ""]
+    lines += ["### protect[].objective\n", first_line(intent_model.Objective) + "\n", *head("key", "type", "default", "meaning")]
+    lines += [*settings(intent_model.Objective, "protect[].objective.", words), ""]
     lines += ["## Top level\n", *head("key", "type", "default", "meaning")]
     top = settings(config_model.Config, "", words)
-    lines += [line for line, kind in zip(top, sections.values(), strict=True) if kind is str]
+    plain = (kind is str or name in ("protect", "best_effort") for name, kind in sections.items())
+    lines += [line for line, shown in zip(top, plain, strict=True) if shown]
     return "\n".join(lines) + "\n"
 
 

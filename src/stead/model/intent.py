@@ -44,8 +44,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str = ""  # one that stead knows, e.g. api.latency_p95
     pressure: Resource | None = None  # instead of a metric: the share of time that the protected work is held up for it
     subject: str = ""  # whose metric it is, e.g. workload:web; empty: the host's
-    statistic: Literal["p95", "mean", "max", "last"] = "p95"
-    window_s: float = 60.0
+    statistic: Literal["p95", "mean", "max", "last"] = "p95"  # of the values in the window
+    window_s: float = 60.0  # the last so many seconds, at most 600
 
     def __str__(self) -> str:
         """In words: "p95 of api.latency_p95 of workload:web below 300 over 60 s"."""
@@ -57,9 +57,9 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Protect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Work that matters: the patterns that it is found by, and what is wanted for it."""
 
-    match: tuple[str, ...]
+    match: tuple[str, ...]  # patterns: what fits any of them is meant
     name: str = ""  # empty: its first pattern
-    objective: Objective | None = None
+    objective: Objective | None = None  # none: nothing but what contention says
 
     @property
     def title(self) -> str:
