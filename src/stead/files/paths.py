@@ -10,7 +10,7 @@ from typing import Final
 
 from stead.model.errors import SteadError
 
-NAME_MAX: Final = 1000  # characters; one leaf of the ledger holds the names of a whole run
+NAME_MAX: Final = 500  # bytes of a name as text; one leaf of the ledger holds the names of a whole run
 _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
 
 

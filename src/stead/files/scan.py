@@ -137,7 +137,7 @@ def _below(folder: int, name: bytes, at: bytes, depth: int, device: int, owners:
 def _candidate(folder: int, name: bytes, at: bytes, rule: CleaningRule, now_s: float) -> Iterator[Candidate]:
     file = stat_in(folder, name)
     path = at + b"/" + name
-    if file is None or objection(rule, file, now_s) or len(shown(path)) > NAME_MAX:
+    if file is None or objection(rule, file, now_s) or len(shown(path).encode()) > NAME_MAX:
         return
     if rule.do == "compress" and (name.endswith(SUFFIX) or stat_in(folder, name + SUFFIX) is not None):
         return
