@@ -1,13 +1,16 @@
-"""A real process is killed at every named point of every step, forward and back: what it touched is verified or restored."""
+"""A real process is killed at every named point of every step, before every change, and at any time: verified or restored."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,42 +18,88 @@ from stead.actuators.autonomy_file import AutonomyFile
 from stead.agent.crash import list_marks, mark_from
 from stead.flow import runs
 from stead.flow.receipt import BINDS
+from stead.flow.write import POINTS
 from stead.host import SystemClock
 from stead.ledger.store import LedgerStore
 from stead.model.change import Run
 from stead.model.policy import Autonomy
 from stead.tlog.merkle import leaf_hash
-from tests.actuators.children import child
+from tests.crash.prey import KINDS, REVERSIBLE, Prey, prey
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="restoring a priority needs CAP_SYS_NICE")
+ROOT = Path(__file__).parents[2]
+CHANGES_MAX = 60
+LOSSY = tuple(kind for kind in KINDS if kind not in REVERSIBLE)
 
 
-def start(state: Path, pid: int, verb: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "STEAD_CRASH_AT": crash_at}
-    return subprocess.run(
-        [sys.executable, PROGRAM, str(state), str(pid), verb],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+class Ended(NamedTuple):
+    """How it ended: `rc` below 0 by a signal; what the run was by then."""
+
+    rc: int
+    state: str
+    reason: str
+    err: str
 
 
-def levers(pid: int) -> tuple[int, int]:
-    return os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid)
+class Server:
+    """Many short lives of the program, each a fork of one that has everything imported."""
+
+    def __init__(self) -> None:
+        environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+        argv = [sys.executable, PROGRAM, "serve"]
+        self.process = subprocess.Popen(argv, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(
+        self, state: Path, one: Prey, verb: str, mark: str = "", change: int | None = None, kill_ms: float | None = None
+    ) -> Ended:
+        environ = {"STEAD_CRASH_AT": mark} | ({} if change is None else {"STEAD_CRASH_CHANGE": str(change)})
+        spec = {"settings": one.settings, "root": one.root}
+        asked = {"state": str(state), "spec": spec, "verb": verb, "environ": environ, "kill_ms": kill_ms}
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert answer["rc"] in (0, -signal.SIGKILL), answer["err"]
+        said = json.loads(answer["out"]) if answer["rc"] == 0 else {"state": "", "reason": ""}
+        return Ended(answer["rc"], said["state"], said["reason"], answer["err"])
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
 
 
 def ceiling(state: Path) -> int:
     return AutonomyFile(state, state / "pause", Autonomy("act", {"host": 1})).read().ceilings["host"]
 
 
+def check(one: Prey, before: Any, state: Path, after: Ended, verb: str) -> None:
+    """Verified as wanted, or as it was; and the record says what happened."""
+    now = one.look()
+    if after.state == "verifying":
+        assert one.done(before, now) and ceiling(state) == 0, (before, now, after)
+    else:
+        fitting = {"undone", "approved", "failed", "none"} if verb == "undo" else {"approved", "failed", "none"}
+        assert after.state in fitting, after
+        assert now == before and ceiling(state) == 1, (before, now, after)
+    check_ledger(state)
+
+
 def check_ledger(state: Path) -> None:
     """Every receipt has its attempt, every attempt its receipt, and the entries say the same as the run."""
     store = LedgerStore.open(state / "ledger.db", "crash", SystemClock())
     run = store.run("calm")
-    assert run is not None and runs.unsettled(run) is None
+    if run is None:  # it was killed before there was anything to record
+        return store.close()
+    assert runs.unsettled(run) is None
     entries = [(entry.type, json.loads(entry.leaf)) for entry in reversed(store.entries(500))]
     attempts = [leaf["body"]["attempt"]["id"] for type_, leaf in entries if type_ == "attempt.made"]
     receipts = [leaf["body"]["receipt"]["attempt_id"] for type_, leaf in entries if type_ == "receipt.made"]
@@ -78,49 +127,159 @@ def check_receipts(store: LedgerStore, run: Run, ids: list[str]) -> None:
         assert len(told) == len(run.attempts) and all(receipt["operations"] for receipt in told)
 
 
-@pytest.mark.parametrize("mark", list_marks(["priority", "autonomy"]))
-def test_killed_at(mark: str, tmp_path: Path) -> None:
-    with child() as pid:
-        before, verb = levers(pid), "undo" if ".undo." in mark else "act"
-        killed = start(tmp_path, pid, verb, mark)
-        assert killed.returncode == -signal.SIGKILL, f"the point was never passed: {killed.stderr}"
-        after = start(tmp_path, pid, "recover")
-        assert after.returncode == 0, after.stderr
-        state = json.loads(after.stdout)["state"]
-        now = (*levers(pid), ceiling(tmp_path))
-        held, restored = (17, os.SCHED_BATCH, 0), (*before, 1)
-        expected = {"verifying": held, "undone": restored, "approved": restored, "failed": restored}
-        assert now == expected[state], state
-        assert state in ({"undone", "verifying"} if verb == "undo" else {"verifying", "approved"})
+def named(kinds: tuple[str, ...], own: bool = True) -> list[Any]:
+    """(kind, mark): every point of each kind's own actuator; with `own` those of its last step too."""
+    names = {"stopped": "process", "ended": "process"}
+    points = [(kind, mark) for kind in kinds for mark in list_marks([names.get(kind, kind)])]
+    points += [("priority", mark) for mark in list_marks(["autonomy"])] if own else []
+    return [one for one in points if one[0] in REVERSIBLE or ".undo." not in one[1]]
+
+
+@pytest.mark.parametrize(("kind", "mark"), named(("priority", "limit")))
+def test_killed_at(kind: str, mark: str, server: Server, tmp_path: Path) -> None:
+    killed_at(kind, mark, server, tmp_path)
+
+
+@pytest.mark.long  # the same for the other actuators
+@pytest.mark.parametrize(("kind", "mark"), named(("placement", "stopped", "kernel", "files", "ended", "resident"), own=False))
+def test_killed_at_slowly(kind: str, mark: str, server: Server, tmp_path: Path) -> None:
+    killed_at(kind, mark, server, tmp_path)
+
+
+def killed_at(kind: str, mark: str, server: Server, tmp_path: Path) -> None:
+    with prey(kind, tmp_path) as one:
+        before, verb = one.look(), "undo" if ".undo." in mark else "act"
+        killed = server.ask(tmp_path, one, verb, mark)
+        assert killed.rc == -signal.SIGKILL, f"the point was never passed: {killed}"
+        after = server.ask(tmp_path, one, "recover")
+        assert after.state in ({"undone", "verifying"} if verb == "undo" else {"verifying", "approved"}), after
+        check(one, before, tmp_path, after, verb)
+
+
+@pytest.mark.long  # some 150 real kills: half-written states, which no named point leaves
+@pytest.mark.parametrize("verb", ["act", "undo"])
+@pytest.mark.parametrize("kind", [kind for kind in REVERSIBLE if kind != "files"])  # of files: tests/files/test_kills.py
+def test_killed_before_each_change(kind: str, verb: str, server: Server, tmp_path: Path) -> None:
+    with prey(kind, tmp_path) as one:
+        before = one.look()
+        for change in range(1, CHANGES_MAX):
+            state = tmp_path / str(change)
+            state.mkdir()
+            if server.ask(state, one, verb, change=change).rc == 0:
+                assert change > len(one.settings) - 1, "it changed something by other means than its host"
+                check(one, before, state, server.ask(state, one, "recover"), verb)
+                put_back(server, state, one)
+                return
+            check(one, before, state, server.ask(state, one, "recover"), verb)
+            put_back(server, state, one)
+            assert one.look() == before, change
+    raise AssertionError("it never came to an end")
+
+
+def put_back(server: Server, state: Path, one: Prey) -> None:
+    """Undo what recovery left in force."""
+    after = server.ask(state, one, "undo")
+    assert after.state in ("undone", "failed"), after
+
+
+@pytest.mark.long  # 240 real kills at any time between the first look and the last receipt
+@pytest.mark.parametrize("kind", REVERSIBLE)
+def test_killed_at_any_time(kind: str, server: Server, tmp_path: Path) -> None:
+    rng, killed = random.Random(kind), 0
+    with prey(kind, tmp_path) as one:
+        before = one.look()
+        for turn in range(40):
+            state = tmp_path / str(turn)
+            state.mkdir()
+            verb = rng.choice(("act", "undo"))
+            died = server.ask(state, one, verb, kill_ms=rng.uniform(0, 60))
+            killed += died.rc != 0
+            check(one, before, state, server.ask(state, one, "recover"), verb)
+            put_back(server, state, one)
+            assert one.look() == before, turn
+    assert killed >= 10, "the kills came too late to be any"
+
+
+@pytest.mark.parametrize("kind", ["priority", "limit", "placement"])
+def test_killed_in_the_recovery_too(kind: str, server: Server, tmp_path: Path) -> None:
+    killed_in_the_recovery(kind, server, tmp_path)
+
+
+@pytest.mark.long  # the same for what takes seconds each
+@pytest.mark.parametrize("kind", ["kernel", "files"])
+def test_killed_in_the_recovery_too_slowly(kind: str, server: Server, tmp_path: Path) -> None:
+    killed_in_the_recovery(kind, server, tmp_path)
+
+
+def killed_in_the_recovery(kind: str, server: Server, tmp_path: Path) -> None:
+    with prey(kind, tmp_path) as one:
+        before = one.look()
+        assert server.ask(tmp_path, one, "undo", f"act.{kind}.undo.after_write").rc == -signal.SIGKILL
+        for point in (*POINTS, *POINTS):
+            server.ask(tmp_path, one, "recover", f"act.{kind}.undo.{point}")
+        after = server.ask(tmp_path, one, "recover")
+        assert after.state == "undone" and one.look() == before and ceiling(tmp_path) == 1
         check_ledger(tmp_path)
 
 
-def test_killed_in_the_recovery_too(tmp_path: Path) -> None:
-    with child() as pid:
-        before = levers(pid)
-        assert start(tmp_path, pid, "undo", "act.priority.undo.after_write").returncode == -signal.SIGKILL
+@pytest.mark.parametrize("kind", ["priority", "limit", "placement"])
+def test_the_target_ended_meanwhile(kind: str, server: Server, tmp_path: Path) -> None:
+    with prey(kind, tmp_path) as one:
+        assert server.ask(tmp_path, one, "act", f"act.{kind}.forward.after_write").rc == -signal.SIGKILL
+    after = server.ask(tmp_path, one, "recover")
+    assert after.state == "moot" and ceiling(tmp_path) == 1, after
+
+
+@pytest.mark.parametrize("kind", ["priority", "limit", "placement", "kernel"])
+def test_another_hand_came_in_between(kind: str, server: Server, tmp_path: Path) -> None:
+    """What it set stays; the step that nobody touched is put back; the conflict is recorded once."""
+    with prey(kind, tmp_path) as one:
+        last = f"act.{kind}.forward.after_write" + (f":{len(one.settings) - 1}")  # of the step that it meddles with
+        assert server.ask(tmp_path, one, "act", last).rc == -signal.SIGKILL
+        assert one.meddle is not None
+        one.meddle()
+        theirs = one.look()
         for _ in range(2):
-            start(tmp_path, pid, "recover", "act.autonomy.undo.before_write")
-            start(tmp_path, pid, "recover", "act.priority.undo.before_write")
-        assert json.loads(start(tmp_path, pid, "recover").stdout)["state"] == "undone"
-        assert (*levers(pid), ceiling(tmp_path)) == (*before, 1)
-        check_ledger(tmp_path)
+            after = server.ask(tmp_path, one, "recover")
+            assert after.state == "conflict" and ceiling(tmp_path) == 1, after
+        check_conflict(one, theirs, tmp_path, kind)
 
 
-def test_the_target_ended_meanwhile(tmp_path: Path) -> None:
-    with child() as pid:
-        assert start(tmp_path, pid, "act", "act.priority.forward.after_write").returncode == -signal.SIGKILL
-    after = start(tmp_path, pid, "recover")
-    assert json.loads(after.stdout)["state"] == "moot" and ceiling(tmp_path) == 1
+@pytest.mark.parametrize("kind", ["priority", "limit", "placement", "kernel"])
+def test_another_hand_came_while_it_was_held(kind: str, server: Server, tmp_path: Path) -> None:
+    with prey(kind, tmp_path) as one:
+        assert server.ask(tmp_path, one, "act").state == "verifying"
+        assert one.meddle is not None
+        one.meddle()
+        theirs = one.look()
+        after = server.ask(tmp_path, one, "undo")
+        assert after.state == "conflict" and ceiling(tmp_path) == 1, after
+        check_conflict(one, theirs, tmp_path, kind)
 
 
-def test_another_hand_came_in_between(tmp_path: Path) -> None:
-    with child() as pid:
-        assert start(tmp_path, pid, "act", "act.priority.forward.after_write").returncode == -signal.SIGKILL
-        subprocess.run(["renice", "-n", "3", "-p", str(pid)], check=True, capture_output=True)
-        after = start(tmp_path, pid, "recover")
-        assert json.loads(after.stdout)["state"] == "conflict"
-        assert levers(pid)[0] == 3 and ceiling(tmp_path) == 1
+def check_conflict(one: Prey, theirs: Any, state: Path, kind: str) -> None:
+    """Everything is as the other hand left it, but for steps of their own that were put back; one entry says so."""
+    now = one.look()
+    if kind != "kernel":  # of which the first step, KSM, is nobody's but stead's
+        assert now == theirs
+    else:
+        assert now["run"] == "0" and now["vm.dirty_writeback_centisecs"] == theirs["vm.dirty_writeback_centisecs"]
+    store = LedgerStore.open(state / "ledger.db", "crash", SystemClock())
+    assert len(store.entries(500, "calm", ("conflict.seen",))) == 1
+    store.close()
+    check_ledger(state)
+
+
+def test_without_the_server_too(tmp_path: Path) -> None:
+    """As it is run by hand: one process, one life."""
+    with prey("priority", tmp_path) as one:
+        spec = json.dumps({"settings": one.settings})
+        environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "STEAD_CRASH_AT": "act.priority.forward.after_write"}
+        argv = [sys.executable, PROGRAM, str(tmp_path), spec]
+        died = subprocess.run([*argv, "act"], env=environ, capture_output=True, timeout=60)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        after = subprocess.run([*argv, "undo"], env=environ, capture_output=True, timeout=60)
+        assert json.loads(after.stdout)["state"] == "undone", after
 
 
 def test_the_nth_time(monkeypatch: pytest.MonkeyPatch) -> None:
