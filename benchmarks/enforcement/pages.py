@@ -114,7 +114,7 @@ def overlay(folder: Path, short: bool) -> Path:
         tune: dict[str, Any] = document["playbooks"][0]
         tune["verify"], tune["predict"]["within_s"] = {"window_s": 60}, 15
         for name in ("advisor_min_pages_to_scan", "advisor_max_pages_to_scan"):
-            tune["settings"][0]["state"][name] = {"from_metric": "infra.ksm_pages_to_scan", "multiply": 4, "at_least": 20}
+            tune["settings"][0]["state"][name] = {"from_metric": "infra.ksm_pages_to_scan", "multiply": 2, "at_least": 20}
     path = folder / "ksm.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path

@@ -80,7 +80,7 @@ def test_memory_that_was_opted_in_is_idle_while_nothing_merges_it(host: FakeHost
     clock, made = FakeClock(), probe()
     reading = made.read(host, clock.now())
     assert one(reading, "infra.ksm_opted_in_bytes").value == 4000 * PAGE == one(reading, "infra.ksm_idle_bytes").value
-    assert one(reading, "infra.ksm_pages_to_scan").value == pytest.approx(4000 * 0.020 / 60)
+    assert one(reading, "infra.ksm_pages_to_scan").value == pytest.approx(4000 * 0.020 / 30)
     assert one(reading, "infra.ksm_process_profit_bytes", "process:501@50100").value == 9000
     assert [(fact.subject, fact.value) for fact in reading.facts] == [
         *(("process:501@50100", 3000 * PAGE), ("process:502@50200", 1000 * PAGE))

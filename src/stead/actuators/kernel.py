@@ -67,7 +67,7 @@ class KernelActuator:
             return seen in (before, want)
         old = before or {}
         other = {key: value for key, value in want.items() if value is not None}
-        if want.get("merged") is False and seen.get("run") == 2:
+        if seen.get("run") == 2 and False in (want.get("merged"), old.get("merged")):  # on the way there, or back
             other.pop("run", None)
         if old.get("advisor_mode") != want.get("advisor_mode"):
             other.pop("pages_to_scan", None)

@@ -19,7 +19,8 @@ RUNTIME: Final = "/run/systemd/system"
 DROP_IN: Final = "50-stead-memory-ksm.conf"
 _CONTENT: Final = b"# By stead: may the memory of this unit be merged (KSM)? See `stead runs`.\n[Service]\nMemoryKSM=%s\n"
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
-_COMMAND_S: Final = 4.0
+_SHOW_S: Final = 4.0
+_RELOAD_S: Final = 40.0  # it reads every unit again
 _NEXT: Final = "takes effect when the unit is next started"
 _PRCTL_SINCE: Final = "/sys/kernel/mm/ksm/general_profit"  # came with PR_SET_MEMORY_MERGE, in Linux 6.4
 
@@ -61,7 +62,7 @@ class UnitMerging:
             fix = f"remove {_path(target.name)} and run `systemctl daemon-reload`"
             raise SteadError("a drop-in of stead's is there already, of a run that was forgotten", str(target), fix)
         before: dict[str, object] = {"memory_ksm": now.memory_ksm, "drop_in": False}
-        return step(target, before, {"memory_ksm": asked, "drop_in": True}, duration_s=15.0, note=_NEXT)
+        return step(target, before, {"memory_ksm": asked, "drop_in": True}, duration_s=_RELOAD_S + 5.0, note=_NEXT)
 
     async def write(self, host: Host, name: str, want: Kernel) -> None:
         """Write or remove the drop-in, and have systemd read its files again. OSError, or SteadError when systemd refuses."""
@@ -96,8 +97,9 @@ def _path(name: str) -> str:
 
 async def _systemctl(host: Host, *words: str) -> str:
     """Its output. SteadError when it fails or does not answer in time."""
-    done = await host.run(("systemctl", *words), _COMMAND_S)
+    limit_s = _RELOAD_S if words == ("daemon-reload",) else _SHOW_S
+    done = await host.run(("systemctl", *words), limit_s)
     if done.rc != 0:
-        why = f"no answer within {_COMMAND_S:g} s" if done.rc is None else (done.err.strip() or f"exit {done.rc}")
+        why = f"no answer within {limit_s:g} s" if done.rc is None else (done.err.strip() or f"exit {done.rc}")
         raise SteadError(f"systemctl {words[0]}: {why}", "systemd", "see `systemctl status`", code="kernel.systemctl")
     return done.out

@@ -17,7 +17,7 @@ from stead.probes.reading import Rates, Source, SystemProbe, unknown
 from stead.protocols import Host
 
 FOLDER: Final = "/sys/kernel/mm/ksm"
-ROUND_S: Final = 60.0  # in which ksmd should see all opted-in memory once
+ROUND_S: Final = 30.0  # in which ksmd should see all opted-in memory once
 _LOOK_MS: Final = 60_000  # how often processes are asked whether they opted in
 _RMAP_ITEM_BYTES: Final = 64  # struct ksm_rmap_item of mm/ksm.c on 64 bit, for kernels that do not tell their profit (before 6.4)
 _TOP: Final = 10
@@ -49,7 +49,7 @@ class Ksm(SystemProbe):
     """The host's same-page merging."""
 
     name = "ksm"
-    interval_s = 5.0
+    interval_s = 20.0  # ksmd works in bursts: over less its CPU is mostly noise
     metrics = (
         MetricSpec("infra.ksm_opted_in_bytes", "bytes", "Memory of processes that may be merged with equal pages", "last"),
         MetricSpec("infra.ksm_idle_bytes", "bytes", "Memory that may be merged, while nothing merges any", "last"),
@@ -57,7 +57,7 @@ class Ksm(SystemProbe):
         MetricSpec("infra.ksm_profit_bytes", "bytes", "The same, less what the kernel keeps to merge them", "last"),
         MetricSpec("infra.ksm_cpu", "cores", "Cores that the kernel takes to find equal pages"),
         MetricSpec("infra.ksm_net_bytes", "bytes", "Profit, less the memory that is worth the CPU that it takes"),
-        MetricSpec("infra.ksm_pages_to_scan", "count", "Pages for each waking of ksmd to see all in a minute", "last"),
+        MetricSpec("infra.ksm_pages_to_scan", "count", "Pages for each waking of ksmd to see all each half minute", "last"),
         MetricSpec("infra.ksm_process_profit_bytes", "bytes", "What merging saves in one process", "last"),
     )
 
