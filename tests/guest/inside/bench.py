@@ -52,6 +52,8 @@ def target(host: LocalHost, kind: str, name: str) -> Target:
         return found
     if kind == "process":
         return Target(kind, name, {"start_ticks": str(host.start_ticks(int(name))), "boot_id": host.boot_id})
+    if kind in ("kernel", "sysctl", "unit"):
+        return Target(kind, name, {"boot_id": host.boot_id})
     return Target(kind, name)
 
 
