@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stead.flow.decide import decide
 from stead.flow.plan import plan
 from stead.flow.propose import BoundSetting, Wish
-from stead.model.catalog import PlaybookDefinition, SettingTemplate
+from stead.model.catalog import MetricCatalogEntry, PlaybookDefinition, SettingTemplate
 from stead.model.change import Step, Target
 from stead.model.policy import Match, Policy, Rule
 from stead.testing import FakeHost
 from tests.flow import test_decide
 from tests.flow.kit import NOW, POLICY_ACTOR, Dial, Dials, counter
-from tests.flow.test_propose import catalog, context, names, playbook, run, target_of, why
+from tests.flow.test_propose import catalog, consider, context, finding, names, playbook, run, target_of, why
 
 HOG = Target("process", "4711", {"start_ticks": "567890", "boot_id": "b"})
 
@@ -69,3 +70,48 @@ def test_what_a_step_calls_its_target_counts_for_protection_and_for_rules() -> N
     assert answer("leaker") == "ask"
     assert answer("sshd") == "deny"
     assert answer("leaker", Rule("mine", "deny", Match(target=("process:leaker",)))) == "deny"
+
+
+LEAK = Target("cgroup", "/batch", {"id": "31", "boot_id": "boot"})
+
+
+def holding(state: dict[str, object], before: dict[str, object], **more: object) -> Step:
+    return Step("limit", LEAK, before, state, "exact", owns=tuple(state), **more)  # type: ignore[arg-type]
+
+
+def test_two_limits_of_one_group_that_are_different_fields_do_not_fight() -> None:
+    high, frozen = holding({"memory_high_bytes": 1}, {"memory_high_bytes": "max"}), holding({"frozen": True}, {"frozen": False})
+    idle = holding({"cpu_idle": True}, {"cpu_idle": False, "cpu_weight": 100})
+    weight = holding({"cpu_weight": 10}, {"cpu_weight": 100})
+    assert not high.fights(frozen) and not high.fights(idle) and high.fights(high)
+    assert idle.fights(weight) and weight.fights(idle), "what was idle comes back with its weight"
+    assert high.fights(Step("limit", LEAK, {}, {}, "exact")), "a step that does not say what it owns has all of it"
+    assert not high.fights(Step("priority", LEAK, {}, {}, "exact"))
+
+
+def limits(name: str, **state: object) -> PlaybookDefinition:
+    return playbook(name, settings=(SettingTemplate("limit", state),))  # type: ignore[arg-type]
+
+
+def test_what_is_held_for_its_cpu_can_still_be_frozen_for_its_memory() -> None:
+    step = holding({"cpu_idle": True}, {"cpu_idle": False, "cpu_weight": 100})
+    held = run("others-first", "held", proposal={"finding_id": "another"})
+    held = msgspec.structs.replace(held, proposal=msgspec.structs.replace(held.proposal, steps=(step,)))
+    group = finding(subject="cgroup:/batch@31")
+    assert names(catalog(limits("freeze", frozen=True)), context(recent=(held,)), group) == ["freeze"]
+    assert names(catalog(limits("weigh", cpu_weight=5)), context(recent=(held,)), group) == []
+
+
+def test_of_two_rules_that_fight_over_one_value_the_second_is_refused_by_name() -> None:
+    hold, save = limits("hold", memory_high_bytes=1), limits("save", memory_high_bytes=2)
+    save = msgspec.structs.replace(save, answers=("m.idle",))
+    book = catalog(hold, save)
+    book = msgspec.structs.replace(book, metrics={**book.metrics, "m.idle": MetricCatalogEntry("m.idle", "m", "", "count")})
+    both = (finding(subject="cgroup:/batch@31"), finding("m.idle", "cgroup:/batch@31", id="finding-2", fingerprint="2"))
+    considered = consider(both, book, context(), NOW)
+    assert [wish.playbook.playbook_id for wish in considered.wishes] == ["hold"]
+    assert [skip.reason for skip in considered.skipped] == ["another finding's remedy changes the same thing now"]
+    held = run("save", "held", proposal={"finding_id": "finding-2"})
+    step = holding({"memory_high_bytes": 2}, {"memory_high_bytes": "max"})
+    held = msgspec.structs.replace(held, proposal=msgspec.structs.replace(held.proposal, steps=(step,)))
+    assert "save changes it now (held)" in why(book, context(recent=(held,)), both[0])

@@ -96,9 +96,22 @@ async def test_who_sets_it_in_mid_lease_owns_it_and_that_is_said_once(bound: Bou
 async def test_another_rule_for_the_same_group_is_refused_by_name(bound: Bound, some: tuple[str, Target]) -> None:
     path, thing = some
     first = await bound.hold("limit", thing, cpu_weight=10)
-    second = await bound.act("limit", thing, cpu_max_percent=50.0)
+    second = await bound.act("limit", thing, cpu_weight=20)
     assert second.state == "refused" and f"run {first.id} holds limit of cgroup:{path}" in second.reason
-    assert bound.text(path, "cpu", "cpu.cfs_quota_us") == "-1"
+    assert bound.text(path, "cpu", "cpu.shares") == "102"
+
+
+async def test_two_rules_may_hold_two_limits_of_one_group_and_let_go_in_any_order(
+    bound: Bound, some: tuple[str, Target]
+) -> None:
+    path, thing = some
+    slow = await bound.hold("limit", thing, cpu_weight=10)
+    frozen = await bound.hold("limit", thing, frozen=True)
+    assert bound.text(path, "freezer", "freezer.state") == "FROZEN"
+    assert (await bound.hands.undo(slow, "lease")).state == "undone"
+    assert bound.text(path, "cpu", "cpu.shares") == "1024" and bound.text(path, "freezer", "freezer.state") == "FROZEN"
+    assert (await bound.hands.undo(frozen, "lease")).state == "undone"
+    assert bound.text(path, "freezer", "freezer.state") == "THAWED"
 
 
 async def test_a_group_that_vanished_leaves_nothing_to_put_back(bound: Bound, some: tuple[str, Target]) -> None:

@@ -56,7 +56,7 @@ def run(name: str = "calm", state: str = "undone", ago_s: float = 0.0, **more: A
     made = decision(**more.pop("decision", {}))
     target = Target("process", "4711", {"start_ticks": "567890", "boot_id": "boot"})
     (step,) = proposal().steps
-    step = msgspec.structs.replace(step, target=more.pop("target", target))
+    step = msgspec.structs.replace(step, target=more.pop("target", target), actuator="priority")
     proposed = proposal([step], playbook=name, **{"finding_id": "finding-1", **more.pop("proposal", {})})
     judged = Verdict(verdict, "") if verdict else None
     fields: dict[str, Any] = dict(decision=made, verdict=judged, updated_ms=NOW.unix_ms - round(ago_s * 1000), reason="because")

@@ -125,7 +125,7 @@ class Hands:
         if step.actuator == "autonomy":
             return ""
         for other in self.ledger.live_runs():
-            same = any(one.actuator == step.actuator and one.target == step.target for one in other.proposal.steps)
+            same = any(one.fights(step) for one in other.proposal.steps)
             if same and other.id != run.id and other.state in OWNING:
                 return other.id
         return ""

@@ -14,7 +14,7 @@ import msgspec
 
 from stead.flow.runs import FAILED
 from stead.model.catalog import Catalog, PlaybookDefinition, SettingTemplate
-from stead.model.change import Hold, Run, Target
+from stead.model.change import Hold, Run, Step, Target
 from stead.model.find import Finding
 from stead.model.observe import Now
 from stead.model.policy import Actor, Mode, Profile
@@ -36,6 +36,22 @@ class BoundSetting(msgspec.Struct, frozen=True):
 
     template: SettingTemplate
     target: Target
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that it wants; none where the thing itself should be gone."""
+        return frozenset(key for key, value in self.template.state.items() if value is not None)
+
+    def fights(self, other: BoundSetting) -> bool:
+        """Would both change one value?"""
+        same = self.template.actuator == other.template.actuator and self.target.key == other.target.key
+        return same and (not self.fields or not other.fields or bool(self.fields & other.fields))
+
+    def would_fight(self, step: Step) -> bool:
+        """Would it change a value that this step of a run holds?"""
+        if self.template.actuator != step.actuator or self.target.key != step.target.key:
+            return False
+        return not self.fields or not step.owns or bool(self.fields & step.touched)
     one_of: bool = False
 
 
@@ -97,17 +113,16 @@ def consider(findings: Sequence[Finding], catalog: Catalog, context: ProposeCont
     """The same, with the reason for everything that is not proposed."""
     wishes: list[Wish] = []
     skipped: list[Skip] = []
-    taken: set[tuple[str, str]] = set()
+    taken: list[BoundSetting] = []
     worst_first = sorted((f for f in findings if f.open), key=lambda f: (f.band != "critical", f.opened_ms, f.id))
     for finding in worst_first:
         wish = _for_finding(finding, catalog, context, now, skipped)
         if wish is None:
             continue
-        mine = {(setting.template.actuator, setting.target.key) for setting in wish.settings}
-        if mine & taken:
+        if any(one.fights(other) for one in wish.settings for other in taken):
             skipped.append(Skip(finding.id, wish.playbook.playbook_id, "another finding's remedy changes the same thing now"))
             continue
-        taken |= mine
+        taken += wish.settings
         wishes.append(wish)
     return Considered(tuple(wishes), tuple(skipped))
 
@@ -294,7 +309,8 @@ def _blocked(
             return f"its run is {run.state}"
         if same and (reason := _after(run, playbook, finding, context, now)):
             return reason
-        if not same and not playbook.lowers and run.state in _CHANGING and touched & keys:
+        fought = not same and any(setting.would_fight(step) for setting in settings for step in run.proposal.steps)
+        if fought and not playbook.lowers and run.state in _CHANGING:
             return f"{run.proposal.playbook} changes it now ({run.state})"
     return ""
 

@@ -96,8 +96,22 @@ class Step(msgspec.Struct, frozen=True):
     lease_s: float | None = None  # time to live; None: until somebody changes it
     repeat: bool = True  # may recovery write it again? never for a generation (a restart)
     note: str = ""  # what else the change touches, in words ("applies to the whole session")
+    owns: tuple[str, ...] = ()  # the fields that nobody else may change while its run lives; empty: all of the target's
     labels: dict[str, str] = {}  # what the target is called, where the finding does not say: {"process": "leaker", …}
     govern: Govern | None = None  # one field is moved within a range while the run is held
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """Every field that it changes, or puts back with what it changes."""
+        return frozenset((*self.owns, *(self.before or {}), *(self.want or {})))
+
+    def fights(self, other: Step) -> bool:
+        """Do both change one value? Two limits of one group that are different fields do not."""
+        if self.actuator != other.actuator or self.target != other.target:
+            return False
+        if not self.owns or not other.owns:
+            return True
+        return bool(self.touched.intersection(other.owns) or other.touched.intersection(self.owns))
 
     @property
     def diff(self) -> dict[str, tuple[object, object]]:
