@@ -92,7 +92,9 @@ class PlacementActuator:
         before: dict[str, Any] = {key: getattr(now, key) for key in changed}
         if "group" in changed:
             before["made"], changed["made"] = False, changed["group"] == path
-        note = "what it started and starts goes with it, and comes back with it" if "group" in changed else ""
+        elif changed:  # what holds it there stands on its being there: nobody else may take it out meanwhile
+            before["group"] = changed["group"] = now.group
+        note = "what it started and starts goes with it, and comes back with it" if "made" in changed else ""
         return Step(self.name, target, cast(Record, before), cast(Record, changed), "exact", duration_s=10.0, note=note)
 
     def met(self, now: Placement | Absent, want: Placement | Absent) -> bool:
