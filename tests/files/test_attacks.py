@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import mmap
 import os
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from stead.files import packing, quarantine
+from stead.files import openers, packing, quarantine
 from stead.model.cleaning import CleaningRule
 from stead.model.errors import SteadError
 from tests.files.kit import LOGS, PACK, Place
@@ -278,3 +280,31 @@ def test_a_storm_of_exchanges_never_reaches_another_file(tmp_path: Path) -> None
         attacker.join()
     assert moved == 0 and all((outside / f"f{number}.log.1").read_bytes() == SECRET for number in range(40))
     assert len(os.listdir(outside)) == 40
+
+
+class NoLease:
+    """A file system that has no leases, or a unit that lacks CAP_LEASE."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, fd: int, command: int, *rest: object) -> int:
+        if command == fcntl.F_SETLEASE:
+            raise OSError(self.number, os.strerror(self.number))
+        return 0
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES])
+def test_without_leases_proc_is_searched(place: Place, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(openers.fcntl, "fcntl", NoLease(number))
+    path = place.file("/var/log/x.log.1")
+    target = place.target(path)
+    if os.geteuid() != 0:
+        assert "can't be told here" in refused(place, path)
+        return
+    assert refused(place, path) == ""
+    with opened(place.real(path), "ab"):
+        with pytest.raises(SteadError, match=r"it is open: python\S* \(pid \d+\) has it"):
+            place.move(target, "quarantine")
+    place.move(target, "quarantine")
+    assert place.place(target) == "quarantine"

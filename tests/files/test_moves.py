@@ -16,7 +16,7 @@ from stead.files.paths import meant, shown
 from stead.files.quarantine import Quarantine
 from stead.files.way import open_way
 from stead.model.errors import SteadError
-from tests.files.kit import Place, everything
+from tests.files.kit import Place, everything, now
 
 ODD = b"/var/log/n\xc3\xa4me \xff\x01%41\n.log.1"
 
@@ -176,7 +176,7 @@ def test_on_another_file_system_the_quarantine_is_there(tmp_path: Path) -> None:
         with open_way("", path, {0, os.geteuid(), shm.stat().st_uid}) as way:
             assert place.cleaner.quarantine.place(way) == os.fsencode(tmp_path) + b"/dev/shm/.stead-quarantine"
             assert Quarantine("", "/state").place(way) == b"/dev/shm/.stead-quarantine"
-            assert quarantine.folder(way) is None, "it is not made by looking"
+            assert quarantine.holding(way, b"x") is None and not os.path.exists(place.real("/dev")), "it is not made by looking"
 
 
 @pytest.mark.parametrize("want", ["quarantine", "compressed"])
@@ -195,3 +195,35 @@ def test_a_bind_mount_has_a_quarantine_of_its_own(place: Place, want: str) -> No
     finally:
         subprocess.run(["umount", bound], check=True)
     assert place.names() == set()
+
+
+def test_what_is_read_only_is_said_beforehand(place: Place) -> None:
+    path = place.file("/var/log/x.log.1")
+    log = place.real("/var/log").decode()
+    bind = ["mount", "--bind", log, log]
+    if os.geteuid() != 0 or subprocess.run(bind, capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", log], check=True)
+        found = place.cleaner.look(place.target(path))
+        assert found is not None and "ReadWritePaths" in dict(found.objections)["quarantine"]
+        seen = place.cleaner.refresh(now())
+        assert "ReadWritePaths" in seen.refused["/var/log"] and not place.cleaner.candidates("quarantine", "mount:/")
+    finally:
+        subprocess.run(["umount", log], check=True)
+
+
+def test_what_was_moved_under_other_mounts_is_still_found(place: Place) -> None:
+    path = place.file("/var/log/app/x.log.1")
+    target, log = place.target(path), place.real("/var/log").decode()
+    if os.geteuid() != 0 or subprocess.run(["mount", "--bind", log, log], capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        place.move(target, "quarantine")
+        assert place.names("/var/log/.stead-quarantine") and place.names() == set()
+    finally:
+        subprocess.run(["umount", log], check=True)
+    assert place.place(target) == "quarantine", "the mount is gone, the folder is not"
+    assert [held.target for held in place.cleaner.refresh(now()).held] == [target]
+    place.move(target, "here")
+    assert os.path.exists(place.real(path)) and place.names("/var/log/.stead-quarantine") == set()

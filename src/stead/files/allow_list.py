@@ -9,9 +9,12 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
+from typing import Final
 
 from stead.files.paths import parts
 from stead.model.cleaning import CleaningRule
+
+READ_ONLY: Final = "it is read-only for stead: give it to the unit as ReadWritePaths (docs/how-to/disk.md), or mount it so"
 
 
 class AllowList:

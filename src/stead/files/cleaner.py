@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stead.files import packing
-from stead.files.allow_list import AllowList, objection, uids
+from stead.files.allow_list import READ_ONLY, AllowList, objection, uids
 from stead.files.gz import Stop
 from stead.files.openers import opener
 from stead.files.paths import meant, shown
@@ -98,14 +98,15 @@ class Cleaner:
 
     def _look(self, way: Way, path: bytes, identity: dict[str, str]) -> Look | None:
         key, size = key_of(path, identity), int(identity["bytes"])
-        folder = self.quarantine.folder(way)
-        try:
-            if folder is not None and is_it(stat_in(folder, key), identity):
-                return Look("quarantine", False, size, self._not_due(folder, key))
-            grabbed = folder is not None and is_it(stat_in(folder, key + packing.PLAIN), identity)
-            left = folder is not None and stat_in(folder, key + packing.OLD) is not None
-        finally:
-            if folder is not None:
+        grabbed = left = False
+        folder = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
+        if folder is not None:
+            try:
+                if is_it(stat_in(folder, key), identity):
+                    return Look("quarantine", False, size, self._not_due(folder, key))
+                grabbed = is_it(stat_in(folder, key + packing.PLAIN), identity)
+                left = stat_in(folder, key + packing.OLD) is not None
+            finally:
                 os.close(folder)
         packed = packing.packed_in(way, identity)
         file = way.stat()
@@ -116,6 +117,8 @@ class Cleaner:
         return Look("compressed", True, size) if packed else None
 
     def _objections(self, way: Way, path: bytes, file: os.stat_result) -> tuple[tuple[str, str], ...]:
+        if way.read_only:
+            return tuple((purpose, READ_ONLY) for purpose in ("quarantine", "compress"))
         found = {}
         for purpose in ("quarantine", "compress"):
             rule = self.allow.rule_for(path, purpose)
@@ -145,7 +148,9 @@ class Cleaner:
             if (now.place, now.compressed_copy) == (want, want == "compressed"):
                 del self._failed[target.key]
                 return
-            folder = self.quarantine.made(way, note)
+            key = key_of(path, identity)
+            holding = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
+            folder = self.quarantine.made(way, note) if holding is None else holding
             try:
                 self._move(way, folder, path, identity, now, want, note, stop)
             finally:
@@ -188,6 +193,6 @@ def _opener(way: Way) -> str:
     except OSError as error:
         return f"somebody, for {error.strerror}"
     try:
-        return opener(descriptor)
+        return opener(descriptor, fresh=False)
     finally:
         os.close(descriptor)

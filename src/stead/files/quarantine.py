@@ -60,21 +60,33 @@ class Quarantine:
         self._root = root.rstrip("/")
         self._state = os.fsencode(f"{self._root}{state}")
 
-    def folder(self, way: Way) -> int | None:
-        """Open the quarantine on a way's file system; None when there is none. SteadError: it is not stead's alone."""
-        try:
-            return _opened(self.place(way))
-        except FileNotFoundError:
-            return None
+    def holding(self, way: Way, *names: bytes) -> int | None:
+        """Open the quarantine that has one of these names: the way's own, else one that an earlier mount table led to."""
+        for place in self.places(way):
+            try:
+                folder = opened(place)
+            except FileNotFoundError:
+                continue
+            if any(stat_in(folder, name) is not None for name in names):
+                return folder
+            os.close(folder)
+        return None
+
+    def places(self, way: Way) -> list[bytes]:
+        """Where a file of this way may be in quarantine, first where it would be put now."""
+        root, parts = os.fsencode(self._root), way.at.split(b"/")
+        tops = [root + b"/".join((*parts[:end], AT_TOP)) for end in range(1, len(parts) + 1)]
+        return list(dict.fromkeys((self.place(way), self._state + b"/quarantine", *tops)))
 
     def made(self, way: Way, note: Note) -> int:
-        """The same; it is made where there is none. Raises OSError."""
-        place, there = self.place(way), self.folder(way)
-        if there is not None:
-            return there
-        os.mkdir(place, 0o700)  # noqa: PTH102
+        """Open the quarantine of a way's mount; it is made where there is none. Raises OSError; SteadError: not stead's alone."""
+        place = self.place(way)
+        try:
+            return opened(place)
+        except FileNotFoundError:
+            os.mkdir(place, 0o700)  # noqa: PTH102
         note(f"mkdir {shown(place)}")
-        return _opened(place)
+        return opened(place)
 
     def place(self, way: Way) -> bytes:
         """Where that quarantine is."""
@@ -121,10 +133,11 @@ class Quarantine:
         drop(quarantine, key + ORIGIN)
         drop_orphans(quarantine)
 
-    def items(self, way: Way) -> Iterator[tuple[bytes, Origin]]:
-        """What is in quarantine on a way's file system: names and origins."""
-        folder = self.folder(way)
-        if folder is None:
+    def items(self, place: bytes) -> Iterator[tuple[bytes, Origin]]:
+        """What is in one quarantine: names and origins. None where there is no such folder, or it is not stead's."""
+        try:
+            folder = opened(place)
+        except (OSError, SteadError):
             return
         try:
             for name in sorted(os.listdir(folder)):  # noqa: PTH208 (by descriptor)
@@ -159,6 +172,8 @@ def put_back(way: Way, quarantine: int, key: bytes, note: Note) -> None:
     except FileExistsError as error:
         what = f"something else is at its path by now, so it stays in quarantine as {key.decode()}"
         raise SteadError(what, shown(way.name), "move one of the two by hand", code="files.taken") from error
+    except OSError as error:
+        raise _explained(error, way) from error
     note(f"rename quarantine/{key.decode()} → {shown(way.name)}")
 
 
@@ -217,7 +232,8 @@ def _refuse_open(way: Way) -> None:
         raise in_use(shown(way.name), who)
 
 
-def _opened(place: bytes) -> int:
+def opened(place: bytes) -> int:
+    """Open a quarantine. FileNotFoundError: there is none; SteadError: others may change it."""
     folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     found = os.fstat(folder)
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stead.files import gz
-from stead.files.allow_list import AllowList, names, nature, objection
+from stead.files.allow_list import READ_ONLY, AllowList, names, nature, objection
 from stead.files.mounts import mount_of, mount_points
 from stead.files.openers import opener
 from stead.files.packing import SUFFIX
@@ -78,10 +78,13 @@ def scan(host: Host, allow: AllowList, quarantine: Quarantine, now_ms: int) -> F
             try:
                 with open_way(root, os.fsencode(folder.rstrip("/")) + b"/.", allow.owners(rule)) as way:
                     mounts[mount] = None
+                    if way.read_only:
+                        refused[folder] = READ_ONLY
+                        continue
                     by_mount[mount] += _look(way, os.fsencode(folder.rstrip("/")), rule, allow, now_ms / 1000)
-                    place = quarantine.place(way)
-                    if place not in held:
-                        held[place] = list(_held(quarantine, way, allow, mount))
+                    for place in quarantine.places(way):
+                        if place not in held:
+                            held[place] = list(_held(quarantine, place, allow, mount))
             except FileNotFoundError:
                 continue
             except (OSError, SteadError) as error:
@@ -164,7 +167,7 @@ def _unfit(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> b
         with open_way(root, one.path, allow.owners(rule)) as way:
             descriptor = open_in(way.folder, way.name)
             try:
-                wrong = nature(os.fstat(descriptor)) or opener(descriptor)
+                wrong = nature(os.fstat(descriptor)) or opener(descriptor, fresh=False)
                 return bool(wrong) or (rule.do == "compress" and not gz.promising(descriptor))
             finally:
                 os.close(descriptor)
@@ -172,13 +175,12 @@ def _unfit(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> b
         return True
 
 
-def _held(quarantine: Quarantine, way: Way, allow: AllowList, mount: str) -> Iterator[Held]:
-    """What is in one file system's quarantine, with the time from which it may be removed."""
+def _held(quarantine: Quarantine, place: bytes, allow: AllowList, mount: str) -> Iterator[Held]:
+    """What is in one quarantine, with the time from which it may be removed."""
     spans = {rule.category: rule.quarantine_s for rule in allow.rules}
-    place = shown(quarantine.place(way))
-    for key, origin in quarantine.items(way):
+    for key, origin in quarantine.items(place):
         due_ms = origin.at_ms + round(spans.get(origin.category, DEFAULT_S) * 1000)
-        kept = Quarantined(origin.path, origin.category, origin.bytes, origin.at_ms, due_ms, f"{place}/{key.decode()}")
+        kept = Quarantined(origin.path, origin.category, origin.bytes, origin.at_ms, due_ms, f"{shown(place)}/{key.decode()}")
         yield Held(mount, kept, Target("file", origin.path, origin.identity))
 
 

@@ -21,13 +21,19 @@ _LINK_ERRORS: Final = (errno.ELOOP, errno.ENOTDIR)
 
 
 class Way(NamedTuple):
-    """An open folder, the name in it, its mount and device, and the outermost folder on the way that is on the same mount."""
+    """An open folder with its path, the name in it, its mount and device, and the outermost folder of the way on that mount."""
 
     folder: int
+    at: bytes
     name: bytes
     top: bytes
     mount: str
     device: int
+
+    @property
+    def read_only(self) -> bool:
+        """Is this mount read-only for this process?"""
+        return bool(os.fstatvfs(self.folder).f_flag & os.ST_RDONLY)
 
     def stat(self) -> os.stat_result | None:
         """The file itself, no link followed; None when there is none."""
@@ -81,7 +87,7 @@ def open_way(root: str, path: bytes, owners: Collection[int]) -> Iterator[Way]:
             found = mount_of(folder)
             if found != mount:
                 mount, top = found, way
-        yield Way(folder, name, top, mount, os.fstat(folder).st_dev)
+        yield Way(folder, way, name, top, mount, os.fstat(folder).st_dev)
     finally:
         os.close(folder)
 
