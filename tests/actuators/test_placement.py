@@ -137,7 +137,7 @@ async def test_what_holds_it_there_stands_on_its_being_there(tmp_path):
     host, placement, mine = recorded(tmp_path)
     await moved(placement, host, mine)
     step = await planned(placement, host, mine, cpu_max_percent=50.0)
-    assert step.diff == {"cpu_max_percent": ("max", 50.0)} and "group" in step.touched and not step.note
+    assert step.diff == {"cpu_max_percent": ("max", 50.0)} and "group" in (step.want or {}) and not step.note
 
 
 @pytest.mark.parametrize("end", ["stead/cpu.idle", "stead/cgroup.subtree_control", f"{PID}-{TICKS}/cgroup.procs"])
