@@ -127,7 +127,16 @@ class Machine:
     def _argv(self, cold: bool) -> list[str]:
         files = self.image.folder
         project = self.project or self._empty_project()
-        argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi,tb-size=256"]
+        argv = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "qemu-system-x86_64",
+            "-M",
+            "q35,mem-merge=off",
+            "-accel",
+            "tcg,thread=multi,tb-size=256",
+        ]
         argv += ["-cpu", "Haswell", "-smp", "2", "-m", str(self.image.recipe.memory_mib)]
         argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-kernel", str(files / "vmlinuz"), "-initrd", str(files / "initrd"), "-append", KERNEL_LINE]
