@@ -52,8 +52,7 @@ KNOBS: Final = (
 class Seen(msgspec.Struct, frozen=True):
     """One arm, at its end."""
 
-    can: Pages
-    saved_pages: int
+    pages: Pages
     profit_bytes: int
     ksmd_cores: float  # over the last seconds
     verdict: str = ""
@@ -110,9 +109,10 @@ def overlay(folder: Path, short: bool) -> Path:
     if short:
         for metric in document["metrics"]:
             metric["recommended_interval_seconds"] = 5
-        document["metrics"][0]["for"] = 2
+        document["metrics"][0]["for"] = 6
         tune: dict[str, Any] = document["playbooks"][0]
-        tune["verify"], tune["predict"]["within_s"] = {"window_s": 60}, 15
+        tune["verify"], tune["predict"]["within_s"] = {"window_s": 90}, 30
+        tune["settings"][0]["state"]["advisor_target_scan_time"] = 15
         for name in ("advisor_min_pages_to_scan", "advisor_max_pages_to_scan"):
             tune["settings"][0]["state"][name] = {"from_metric": "infra.ksm_pages_to_scan", "multiply": 2, "at_least": 20}
     path = folder / "ksm.yaml"
@@ -127,7 +127,7 @@ def config(folder: Path, short: bool, count: int, argv: list[str]) -> str:
     policy.write_text(yaml.safe_dump({"rules": [rule]}), encoding="utf-8")
     workload = {"name": "image", "argv": argv, "workers": count, "max_workers": count, "merge_memory": True}
     document: dict[str, Any] = {"workloads": [workload], "catalog": str(overlay(folder, short)), "policy": str(policy)}
-    document["agent"] = {"probes": {"ksm": {"interval_s": 1.0}}} if short else {}
+    document["agent"] = {"probes": {"ksm": {"interval_s": 2.0}}} if short else {}
     return yaml.safe_dump(document)
 
 
@@ -137,12 +137,12 @@ def ksmd_s() -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def seen(can: Pages, over_s: float, **more: Any) -> Seen:
+def seen(pages: Pages, over_s: float, **more: Any) -> Seen:
     """What KSM says now, and takes over some seconds."""
     began, ran_s = time.monotonic(), ksmd_s()
     time.sleep(over_s)
     cores = (ksmd_s() - ran_s) / (time.monotonic() - began)
-    return Seen(can, int(knob("pages_sharing")), int(knob("general_profit")), cores, **more)
+    return Seen(pages, int(knob("general_profit")), cores, **more)
 
 
 def plain(arm: str, count: int, argv: list[str], wait_s: float) -> Seen:
@@ -217,11 +217,9 @@ def figures(arms: dict[str, Seen], price_bytes: float) -> Iterator[Figure]:
     for arm, one in arms.items():
         if arm == "unequal":
             continue
-        missing = 1 - one.saved_pages / one.can.spare if one.can.spare else None
+        missing = 1 - one.pages.spared / one.pages.spare if one.pages.spare else None
         net_mib = (one.profit_bytes - one.ksmd_cores * price_bytes) / MIB
-        saved = (
-            f"{one.saved_pages * PAGE_BYTES // MIB} of {one.can.spare * PAGE_BYTES // MIB} MiB, verdict {one.verdict or 'none'}"
-        )
+        saved = f"{one.pages.spared * PAGE_BYTES // MIB} of {one.pages.spare * PAGE_BYTES // MIB} MiB, verdict {one.verdict or 'none'}"
         yield Figure(f"{arm}: not merged, of what can be", missing, "", 0.1 if arm == "stead" else None, saved)
         note = f"net of the CPU: {net_mib:.0f} MiB, at {price_bytes / MIB:.0f} MiB a core"
         yield Figure(f"{arm}: cores that ksmd takes at the end", one.ksmd_cores, "", None, note)
