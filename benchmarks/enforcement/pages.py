@@ -219,7 +219,8 @@ def figures(arms: dict[str, Seen], price_bytes: float) -> Iterator[Figure]:
             continue
         missing = 1 - one.pages.spared / one.pages.spare if one.pages.spare else None
         net_mib = (one.profit_bytes - one.ksmd_cores * price_bytes) / MIB
-        saved = f"{one.pages.spared * PAGE_BYTES // MIB} of {one.pages.spare * PAGE_BYTES // MIB} MiB, verdict {one.verdict or 'none'}"
+        spared_mib, spare_mib = (pages * PAGE_BYTES // MIB for pages in (one.pages.spared, one.pages.spare))
+        saved = f"{spared_mib} of {spare_mib} MiB, verdict {one.verdict or 'none'}"
         yield Figure(f"{arm}: not merged, of what can be", missing, "", 0.1 if arm == "stead" else None, saved)
         note = f"net of the CPU: {net_mib:.0f} MiB, at {price_bytes / MIB:.0f} MiB a core"
         yield Figure(f"{arm}: cores that ksmd takes at the end", one.ksmd_cores, "", None, note)
