@@ -85,7 +85,7 @@ async def test_what_was_merged_is_unmerged_and_every_knob_is_back() -> None:
         await made.write(host, ksm(host), want)
         seen = await made.read(host, ksm(host))
         assert made.met(seen, want) and isinstance(seen, Kernel) and seen.pages_to_scan is None
-        for _ in range(200):
+        for _ in range(1200):
             if number("pages_sharing") > 1500:
                 break
             time.sleep(0.05)

@@ -157,7 +157,7 @@ def test_the_real_one() -> None:
 def settled(made: Ksm, host: LocalHost) -> Reading:
     """The reading when ksmd has seen everything twice."""
     begun = number("full_scans")
-    for _ in range(200):
+    for _ in range(1200):
         if number("full_scans") >= begun + 3:
             break
         time.sleep(0.05)
