@@ -44,6 +44,7 @@ def test_the_unit_of_a_path(path, unit):
         ("/machine.slice/machine-qemu\\x2d1.scope", "libvirt", True),
         ("/lxc.payload.web", "lxc", True),
         ("/stead/4711-500", "stead", False),
+        (f"/batch/{ID}/init", "containerd", True),
         ("/steady", "nobody", False),
         ("/batch", "nobody", False),
     ],

@@ -144,13 +144,14 @@ class LimitActuator:
             if not self.groups.is_there(target):
                 raise FileNotFoundError(errno.ENOENT, f"{target} is gone") from error
             raise
-        self._taken(target.name, wanted)
+        self._taken(host, target.name, wanted)
 
-    def _taken(self, path: str, wanted: Mapping[str, Any]) -> None:
+    def _taken(self, host: Host, path: str, wanted: Mapping[str, Any]) -> None:
         """SteadError when the kernel has no such knob after all: that shows once systemd has enabled the controller."""
+        seen = values.read_values(host, self.groups, path, managed=True)
         for key in wanted:
-            why = self.groups.lacks(key, path)
-            if why:
+            if seen[key] is None:
+                why = self.groups.lacks(key, path) or "it can't be read"
                 raise SteadError(f"systemd took {key}, but {why}", f"cgroup:{path}", "leave it out", code="limit.lacking")
 
     def between(self, seen: Record | None, before: Record | None, want: Record | None) -> bool:

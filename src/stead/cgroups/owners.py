@@ -17,6 +17,7 @@ STEAD: Final = "/stead"
 _UNIT: Final = re.compile(r"\.(service|scope|slice|socket|mount|swap)$")
 _USER: Final = re.compile(r"^user@(\d+)\.service$")
 # who → a pattern over one component of the path, or over the path's beginning
+_CONTAINER: Final = re.compile(r"^[0-9a-f]{64}$")  # an engine's own name for one, also below a parent of the owner's choice
 _ENGINES: Final[tuple[tuple[OwnerKind, str, re.Pattern[str]], ...]] = (
     ("kubelet", "the kubelet", re.compile(r"^kubepods(\.slice)?$|^kubelet(\.slice|\.service)?$|^kubepods-.*\.slice$")),
     ("docker", "Docker", re.compile(r"^docker$|^docker-[0-9a-f]{12,64}\.scope$|^docker\.slice$|^buildkit$")),
@@ -71,6 +72,8 @@ def owner_by_path(path: str, systemd: bool) -> Owner:
     for kind, words, pattern in _ENGINES:
         if any(pattern.search(part) for part in path.split("/") if part):
             return Owner(kind, words, name, whole)
+    if any(_CONTAINER.match(part) for part in path.split("/")):
+        return Owner("containerd", "a container engine", name, whole)
     if name is None:
         return Owner("nobody")
     if whole:
