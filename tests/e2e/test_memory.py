@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,34 @@ def test_a_leaking_process_is_stopped_and_put_back_when_the_agent_says_so(tmp_pa
         place.leak.process.kill()
         wait_until(lambda: not one.findings("infra.memory_time_to_full"), "the finding clears", 40)
         one.stop()
+
+
+ROUNDS = int(os.environ.get("STEAD_LEAKS", "100"))
+
+
+@pytest.mark.long  # a hundred leaks of every pace: the protected program outlives them all, and nothing is killed
+@pytest.mark.timeout(1800)
+def test_the_protected_survives_a_hundred_leaks(tmp_path: Path, place: Place) -> None:
+    paces, took_s, full = random.Random(5), [], []
+    with agent(tmp_path, config=config(tmp_path, f"cgroup:{place.shared}/*"), mode="act") as one:
+        wait_until(lambda: one.ask(m.GetStatus()).ticks >= 4, "it has seen how things were")
+        for number in range(ROUNDS):
+            (tmp_path / str(number)).mkdir()
+            leak = Program(tmp_path / str(number), LEAK, GROWS)
+            with contextlib.closing(leak), group(place.groups, ("memory", "freezer"), place.shared) as hog:
+                put(place.groups, hog, leak.pid, ("memory", "freezer"))
+                state = Path(f"{place.groups.folder(hog, 'freezer')}/freezer.state")
+                time.sleep(1.2)
+                leak.go(STEP_MB / paces.uniform(20, 150))
+                began = time.monotonic()
+                wait_until(lambda at=state: at.read_text().strip() == "FROZEN", f"leak {number} is frozen")  # type: ignore[misc]
+                took_s.append(time.monotonic() - began)
+                full.append(place.used_mb() / LIMIT_MB)
+                assert place.kills() == 0 and place.shop.process.poll() is None and leak.process.poll() is None, number
+                wait_until(lambda: (run := newest(one, "freeze-hog")) and run.state != "acting", "it is recorded")
+        one.stop()
+    took_s.sort()
+    print(f"first relief: median {took_s[ROUNDS // 2]:.2f} s, last {took_s[-1]:.2f} s; at most {max(full):.0%} full")
 
 
 ONLY_ASK = {
