@@ -113,3 +113,13 @@ def test_a_failed_check_is_the_exit_code(call: Call, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1 and "broken: mend it" in result.stdout
     monkeypatch.setattr(doctor, "all_checks", lambda *_: [Check("x", "warn", "odd", "look")])
     assert call("doctor").exit_code == 0
+
+
+def test_ksm_is_there_in_parts(tmp_path: Path) -> None:
+    assert doctor.ksm_check(tmp_path).result == "warn"
+    put(tmp_path, "sys/kernel/mm/ksm/run", "0\n")
+    assert "Linux 6.4" in doctor.ksm_check(tmp_path).fix
+    put(tmp_path, "sys/kernel/mm/ksm/general_profit", "0\n")
+    assert doctor.ksm_check(tmp_path).detail.endswith("without an advisor (Linux 6.8)")
+    put(tmp_path, "sys/kernel/mm/ksm/advisor_mode", "[none] scan-time\n")
+    assert (doctor.ksm_check(tmp_path).result, "advisor" in doctor.ksm_check(tmp_path).detail) == ("ok", True)

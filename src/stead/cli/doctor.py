@@ -65,6 +65,7 @@ def all_checks(paths: Paths, root: Path) -> list[Check]:
         psi_check,
         schedstat_check,
         autogroup_check,
+        ksm_check,
         cgroup_check,
         limits_check,
         rivals_check,
@@ -171,6 +172,17 @@ def autogroup_check(root: Path) -> Check:
         return Check("autogroup", "ok", "on: stead sets the group's nice as well")
     words = "off" if setting == "0" else "the kernel has none"
     return Check("autogroup", "ok", f"{words}: nice of a process is enough")
+
+
+def ksm_check(root: Path) -> Check:
+    """Merging of equal pages, of memory that was opted in."""
+    folder = root / "sys/kernel/mm/ksm"
+    if not _read(folder / "run"):
+        return Check("ksm", "warn", "this kernel merges no equal pages", "a kernel with CONFIG_KSM, if many processes are alike")
+    if not _read(folder / "general_profit"):
+        return Check("ksm", "warn", "whole processes can't opt in", "Linux 6.4 for merge_memory of workloads; QEMU's guests can")
+    paced = "paced by the kernel's advisor" if _read(folder / "advisor_mode") else "without an advisor (Linux 6.8)"
+    return Check("ksm", "ok", f"equal pages of memory that was opted in can be merged, {paced}")
 
 
 def cgroup_check(root: Path) -> Check:
