@@ -24,15 +24,15 @@ def made(recipe: Recipe) -> Image:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., Machine]:
-    """Start a guest with stead in it: start(), or start(recipe). The caller closes it."""
+    """Start a guest with stead in it: start(), or start(recipe), or with words for its kernel. The caller closes it."""
 
-    def begin(recipe: Recipe | None = None) -> Machine:
+    def begin(recipe: Recipe | None = None, kernel: str = "") -> Machine:
         found = made(recipe or Recipe())
         try:
             disk = project(found)
         except CannotBuildError as error:
             pytest.skip(f"no guest: {error}")
-        return Machine(found, disk)
+        return Machine(found, disk, kernel=kernel)
 
     return begin
 

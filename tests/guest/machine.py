@@ -30,11 +30,14 @@ class Done(NamedTuple):
 class Machine:
     """One guest. `disk` is written to where it is given; else an overlay that lives as long as this object.
 
-    It starts from the image's saved memory, or with `cold` by a boot; `project` is the disk that holds stead (empty: none).
+    It starts from the image's saved memory, or with `cold` by a boot; `project` is the disk that holds stead (empty: none),
+    `kernel` what its kernel is told besides, which needs a boot.
     """
 
-    def __init__(self, image: Image, project: str | Path, *, cold: bool = False, disk: Path | None = None) -> None:
-        self.image, self.project = image, project
+    def __init__(
+        self, image: Image, project: str | Path, *, cold: bool = False, disk: Path | None = None, kernel: str = ""
+    ) -> None:
+        self.image, self.project, self.kernel = image, project, kernel
         self.folder = Path(tempfile.mkdtemp(prefix="steadguest-", dir="/var/tmp"))
         self.disk = disk or self.folder / "disk"
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +46,7 @@ class Machine:
             if disk is None:
                 backing = ["-b", str(image.folder / "disk"), "-F", "qcow2"]
                 run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.disk))
-            self._start(cold)
+            self._start(cold or bool(kernel))
         except BaseException:
             self.close()
             raise
@@ -139,7 +142,7 @@ class Machine:
         ]
         argv += ["-cpu", "Haswell", "-smp", "2", "-m", str(self.image.recipe.memory_mib)]
         argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        argv += ["-kernel", str(files / "vmlinuz"), "-initrd", str(files / "initrd"), "-append", KERNEL_LINE]
+        argv += ["-kernel", str(files / "vmlinuz"), "-initrd", str(files / "initrd"), "-append", f"{KERNEL_LINE} {self.kernel}"]
         argv += ["-drive", f"file={self.disk},if=none,id=d0,format=qcow2,cache=unsafe", "-device", "virtio-blk-pci,drive=d0"]
         argv += [
             "-drive",
