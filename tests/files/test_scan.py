@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -223,3 +224,28 @@ def test_what_the_policy_protects_is_no_candidate(place: Place) -> None:
     place.file("/var/log/c.log.1")
     place.cleaner.protected = ("file:/tmp/*", "/var/log/b*")
     assert found(place, "quarantine") == ["/var/log/c.log.1"]
+
+
+def test_a_look_never_stands_in_the_way_of_a_move(place: Place) -> None:
+    ended, looks = threading.Event(), 0
+
+    def look_for_ever() -> None:
+        nonlocal looks
+        while not ended.is_set():
+            place.cleaner.found = None
+            place.cleaner.refresh(now())
+            looks += 1
+
+    paths = [place.file(f"/var/log/a{number}.log.1") for number in range(4)]
+    thread = threading.Thread(target=look_for_ever)
+    thread.start()
+    try:
+        for path in paths * 10:
+            for want, inode in (("compressed", False), ("quarantine", True)):
+                target = place.target(path, inode=inode)
+                place.move(target, want)
+                place.move(target, "here")
+    finally:
+        ended.set()
+        thread.join()
+    assert looks > 2

@@ -14,6 +14,7 @@ import msgspec
 
 from stead.files import packing
 from stead.files.allow_list import READ_ONLY, AllowList, objection, uids
+from stead.files.at_work import AtWork
 from stead.files.gz import Stop
 from stead.files.openers import opener
 from stead.files.paths import meant, shown
@@ -52,6 +53,7 @@ class Cleaner:
         self.allow = AllowList()
         self.quarantine = Quarantine(str(host.root), state)
         self.found: Found | None = None
+        self._at_work = AtWork()
         self._scanned_ms = 0
         self._looks = 0
         self._failed: dict[str, float] = {}  # target → when it was tried in vain: it would only fail again
@@ -65,7 +67,7 @@ class Cleaner:
         """What may go now, looked up again after a quarter of an hour, and when something was changed."""
         if self.found is None or self._touched or now.mono_ms - self._scanned_ms >= AGAIN_MS:
             self._looks += 1
-            self.found = scan(self.host, self.allow, self.quarantine, now.unix_ms)
+            self.found = scan(self.host, self.allow, self.quarantine, self._at_work, now.unix_ms)
             self._scanned_ms = now.mono_ms
             self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
         return self.found
@@ -124,7 +126,8 @@ class Cleaner:
             rule = self.allow.rule_for(path, purpose)
             found[purpose] = "no rule of the allow-list names it" if rule is None else objection(rule, file, time.time())
         if not all(found.values()):
-            who = _opener(way)
+            with self._at_work.looking(path) as alone:
+                who = _opener(way) if alone else "stead itself"
             found = {purpose: why or (f"it is open: {who} has it" if who else "") for purpose, why in found.items()}
         return tuple((purpose, why) for purpose, why in found.items() if why)
 
@@ -141,7 +144,7 @@ class Cleaner:
         path, identity = meant(target.name), dict(target.identity)
         self.touched(target)
         self._failed[target.key] = time.monotonic()
-        with self._way(path) as way:
+        with self._at_work.changing(path), self._way(path) as way:
             now = self._look(way, path, identity)
             if now is None:
                 raise FileNotFoundError(f"{target} is not there")

@@ -15,6 +15,7 @@ import msgspec
 
 from stead.files import gz
 from stead.files.allow_list import READ_ONLY, AllowList, names, nature, objection
+from stead.files.at_work import AtWork
 from stead.files.mounts import mount_of, mount_points
 from stead.files.openers import opener
 from stead.files.packing import SUFFIX
@@ -63,7 +64,7 @@ class Found(msgspec.Struct, frozen=True):
     refused: dict[str, str] = {}  # folder → why it can't be looked into
 
 
-def scan(host: Host, allow: AllowList, quarantine: Quarantine, now_ms: int) -> Found:
+def scan(host: Host, allow: AllowList, quarantine: Quarantine, at_work: AtWork, now_ms: int) -> Found:
     """Look at everything that the rules name."""
     root, points = str(host.root).rstrip("/"), mount_points(host)
     files: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
@@ -94,7 +95,7 @@ def scan(host: Host, allow: AllowList, quarantine: Quarantine, now_ms: int) -> F
             title = rule.title or rule.category
             cleanable.append(Cleanable(rule.category, title, rule.do, mount, len(found), sum(one.bytes for one in found)))
     kept = tuple(one for each in held.values() for one in each)
-    targets = {key: _chosen(root, found, key[0], allow) for key, found in files.items()}
+    targets = {key: _chosen(root, found, key[0], allow, at_work) for key, found in files.items()}
     return Found(tuple(cleanable), kept, targets | _due(kept, now_ms), tuple(mounts), refused)
 
 
@@ -149,13 +150,14 @@ def _candidate(folder: int, name: bytes, at: bytes, rule: CleaningRule, now_s: f
     yield Candidate(path, file.st_ino, file.st_mtime_ns, file.st_size)
 
 
-def _chosen(root: str, found: list[Candidate], purpose: str, allow: AllowList) -> tuple[Target, ...]:
+def _chosen(root: str, found: list[Candidate], purpose: str, allow: AllowList, at_work: AtWork) -> tuple[Target, ...]:
     """The largest that nobody has open."""
     chosen: list[Target] = []
     for one in sorted(found, key=lambda one: -one.bytes)[:LOOKED_AT_MAX]:
         rule = allow.rule_for(one.path, purpose)
-        if rule is not None and not _unfit(root, one, allow, rule):
-            chosen.append(one.target(purpose))
+        with at_work.looking(one.path) as alone:
+            if rule is not None and alone and not _unfit(root, one, allow, rule):
+                chosen.append(one.target(purpose))
         if len(chosen) == FILES_MAX:
             break
     return tuple(chosen)
