@@ -14,6 +14,7 @@ from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
 from stead.testing import FakeHost
 from tests.actuators.children import THREADS, child, target
+from tests.cgroups.recorded import RecordedHost
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
 
@@ -196,3 +197,19 @@ async def test_a_process_that_took_the_session_leaders_place_is_left_alone(fake:
     assert await priority.read(fake, other) == ABSENT
     with pytest.raises(ProcessLookupError):
         await priority.write(fake, other, Priority(autogroup_nice=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "want", "owned"), [("ananicy-cpp", {"nice": 7}, True), ("numad", {"nice": 7}, False), ("numad", {"cpus": "0"}, True)]
+)
+async def test_it_yields_to_who_sets_priorities_by_rules(tmp_path, name, want, owned):
+    host = RecordedHost(tmp_path)
+    host.process(99, name)
+    host.process(4711, "hog", ticks=500)
+    levers, mine = actuator(host), Target("process", "4711", {"start_ticks": "500", "boot_id": host.boot_id})
+    now = await levers.read(host, mine)
+    if not owned:
+        assert levers.plan(mine, now, Priority(**want)).want == want
+        return
+    with pytest.raises(SteadError, match=r"runs here \(process 99\) and sets (nice|cpus): stead yields"):
+        levers.plan(mine, now, Priority(**want))

@@ -240,12 +240,7 @@ class LimitActuator:
 
     def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
         """Another controller that sets one of these here; empty when none runs."""
-        present = self._others()
-        for key in tighter:
-            rival = rivals.claimant(present, f"cgroup.{key}", path)
-            if rival is not None:
-                return f"{rival.name} runs here (process {present[rival.name]}) and sets {key} of {path}: stead yields"
-        return ""
+        return rivals.yielding(self._others(), (f"cgroup.{key}" for key in tighter), path)
 
 
 def _to_write(key: str, now: Limit, want: Limit, value: Any) -> bool:

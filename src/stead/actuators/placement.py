@@ -250,9 +250,7 @@ class PlacementActuator:
             policy = ""
         if policy in _REALTIME:
             return f"a {policy} process has no place among those that wait for others"
-        present = rivals.running(self._host)
-        rival = rivals.claimant(present, "process.placement")
-        return f"{rival.name} runs here (process {present[rival.name]}) and {rival.does}: stead yields" if rival else ""
+        return rivals.yielding(rivals.running(self._host), ("process.placement",))
 
 
 def _fields(want: Placement) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from stead.cgroups import rivals
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Actuator, Host, Lever, Scheduler
@@ -91,6 +92,9 @@ class PriorityActuator:
         if lacking and not _fields(rounded):
             raise SteadError("; ".join(lacking), str(target), "choose another playbook", code="priority.lacking")
         _check_clamps(now, rounded, target)
+        other = rivals.yielding(rivals.running(self._host), (f"process.{key}" for key in changed)) if changed else ""
+        if other:
+            raise SteadError(other, str(target), "leave it to that one", code="priority.owned")
         if "policy" in changed and (now.policy not in _SETTABLE or rounded.policy not in _SETTABLE):
             raise SteadError(
                 f"a {now.policy} process is not moved to {rounded.policy}",

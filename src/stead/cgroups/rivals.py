@@ -7,7 +7,7 @@ memory limit should know of them. Sources: each one's own manual.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -83,6 +83,17 @@ def claimant(names: Iterable[str], knob: str, path: str = "") -> Rival | None:
         if sets_it and (not path or any(fnmatchcase(path, pattern) for pattern in rival.groups)):
             return rival
     return None
+
+
+def yielding(present: Mapping[str, int], knobs: Iterable[str], path: str = "") -> str:
+    """Why stead yields, in words: one of these controllers (as `running` has them) sets one of these knobs. Empty: none does."""
+    for knob in knobs:
+        rival = claimant(present, knob, path)
+        if rival is not None:
+            where = f" of {path}" if path else ""
+            pid, what = present[rival.name], knob.partition(".")[2]
+            return f"{rival.name} runs here (process {pid}) and sets {what}{where}: stead yields"
+    return ""
 
 
 def killers(names: Iterable[str]) -> tuple[str, ...]:
