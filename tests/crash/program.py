@@ -90,7 +90,8 @@ async def main(state: Path, spec: Spec, verb: str, environ: Mapping[str, str]) -
     await hands.recover(ledger.live_runs())
     if verb != "recover":
         known = ledger.run(RUN)
-        run = await hands.run(await begun(host, actuators, ledger, spec)) if known is None else known
+        run = known or await begun(host, actuators, ledger, spec)
+        run = await hands.run(run) if run.state == "approved" else run
         if verb == "undo" and run.state in runs.UNDOABLE:
             run = await hands.undo(run, "person", Actor("user", "uid:0"))
     after = ledger.run(RUN)
@@ -114,7 +115,10 @@ async def begun(host: LocalHost, actuators: dict[str, Any], ledger: LedgerStore,
 
 def bound_to(one: Mapping[str, Any]) -> BoundSetting:
     """A setting of the spec with its target. A number in its state may be relative, as in the catalogue."""
-    template = msgspec.convert({"actuator": one["actuator"], "state": one["state"], "lease_s": 600.0}, SettingTemplate)
+    gone = one["state"] is None
+    lease_s = None if gone else 600.0
+    said = {"actuator": one["actuator"], "state": one["state"] or {}, "lease_s": lease_s, "absent": gone}
+    template = msgspec.convert(said, SettingTemplate)
     return BoundSetting(template, msgspec.convert(one["target"], Target))
 
 
