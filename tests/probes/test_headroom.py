@@ -212,12 +212,15 @@ def tree(tmp_path: Path, **groups: dict[str, str]) -> FakeHost:
     return FakeHost(tmp_path)
 
 
-def memory(size: int, cache: int = 0, high: str = "max", total_us: int = 0, frozen: int = 0, idle: int = 0) -> dict[str, str]:
+def memory(
+    size: int, cache: int = 0, high: str = "max", total_us: int = 0, frozen: int = 0, idle: int = 0, sleeping: int = 0
+) -> dict[str, str]:
     return {
         "memory.current": f"{size}\n",
         "memory.max": "max\n",
         "memory.high": f"{high}\n",
-        "memory.stat": f"inactive_file {idle or cache}\nactive_file {cache - idle if idle else 0}\nactive_anon {size - cache}\n",
+        "memory.stat": f"inactive_file {idle or cache}\nactive_file {cache - idle if idle else 0}\n"
+        f"inactive_anon {sleeping}\nactive_anon {size - cache - sleeping}\n",
         "memory.pressure": f"some avg10=0.00 avg60=0.00 total=9\nfull avg10=0.00 avg60=0.00 total={total_us}\n",
         "cgroup.freeze": f"{frozen}\n",
     }
@@ -290,6 +293,11 @@ def test_the_groups_own_stalls_are_told_over_the_time_since_the_last_reading(tmp
 def test_what_is_idle_and_what_a_group_is_held_from(tmp_path: Path) -> None:
     host, one = batch(tmp_path, cache=200 * MB, idle=100 * MB)
     assert of(one.read(host, at(0)), "infra.memory_idle") == 25.0
+    rewrite(host, "/batch.slice", memory(400 * MB, cache=200 * MB, idle=100 * MB, sleeping=80 * MB))
+    assert of(one.read(host, at(0.5)), "infra.memory_idle") == 25.0, "without swap nothing else can go"
+    meminfo = host.root / "proc/meminfo"
+    meminfo.write_text(meminfo.read_text().replace("SwapFree: 0 kB", f"SwapFree: {60 << 10} kB"))
+    assert of(one.read(host, at(0.7)), "infra.memory_idle") == 40.0
     rewrite(host, "/batch.slice", memory(300 * MB, high=str(300 * MB)))
     assert of(one.read(host, at(1)), "infra.memory_idle") == 25.0
 

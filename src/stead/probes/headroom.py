@@ -60,6 +60,7 @@ class Headroom(SystemProbe):
         self._shared_ms: int | None = None
         self._before: dict[str, int] = {}  # subject → its size before it was held to less
         self._alarms: tuple[str, ...] = ()
+        self._swap_free = 0
 
     def read_linux(self, host: Host, now: Now) -> Reading:
         """Read each contender's memory, and how much is left; nothing where nothing is protected."""
@@ -68,7 +69,8 @@ class Headroom(SystemProbe):
         groups = self._groups = self._groups or Groups.of(host)
         self._bring_up_to_date(host, groups, now)
         self._look_where_protected(host, groups, now)
-        room = available_bytes(parse_meminfo(self._meminfo.text(host)))
+        sizes = parse_meminfo(self._meminfo.text(host))
+        room, self._swap_free = available_bytes(sizes), sizes.get("SwapFree", 0)
         things = self._follow(groups)
         for thing in things:
             self._read(host, thing, now)
@@ -177,7 +179,7 @@ class Headroom(SystemProbe):
         limit, size = files.limit(host), held.size or 0
         if limit is None:
             self._before[subject] = size
-            idle = files.idle_bytes(host)
+            idle = files.idle_bytes(host, self._swap_free)
             return None if idle is None or not size else min(100.0, 100.0 * idle / size)
         before = self._before.get(subject, size)
         return max(0.0, 100.0 * (before - limit) / before) if before else 0.0

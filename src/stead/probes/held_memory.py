@@ -104,13 +104,15 @@ class GroupFiles:
         except (OSError, ValueError):
             return None
 
-    def idle_bytes(self, host: Host) -> int | None:
-        """Bytes on the kernel's inactive lists that it could drop: what has not been touched of late. None: unknown."""
+    def idle_bytes(self, host: Host, swap_free: int) -> int | None:
+        """Bytes on the kernel's inactive lists that could go: what has not been touched of late. None: unknown."""
         try:
             fields = parse_flat(self._stat.text(host).encode())
         except OSError:
             return None
-        return fields.get(b"total_inactive_file", fields.get(b"inactive_file"))
+        file = fields.get(b"total_inactive_file", fields.get(b"inactive_file"))
+        anonymous = fields.get(b"total_inactive_anon", fields.get(b"inactive_anon", 0))
+        return None if file is None else file + min(anonymous, swap_free)
 
     def stalled_percent(self, host: Host, mono_ms: int) -> float | None:
         """The share of the time since the last call in which all of it stood still for memory (PSI full). None: unknown."""
