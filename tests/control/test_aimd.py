@@ -42,8 +42,8 @@ def test_it_finds_the_room_there_is_and_rests_there(room: float, delay: int, smo
     plant = Plant(shared_cpu(room, 200), delay=delay, smooth=smooth, noise=noise, seed=seed)
     trace = drive(CAP, plant, CAP.high, 2 * HOUR)
     second = trace.values[HOUR:]
-    assert trace.bad(CAP.level, HOUR) <= 0.06
-    assert trace.turns(HOUR) <= 36
+    assert trace.bad(CAP.level, HOUR) <= 0.08
+    assert trace.turns(HOUR) <= 64
     assert sum(second) / len(second) >= 0.75 * room
     assert max(second) <= 1.35 * room + 5
 

@@ -46,7 +46,7 @@ def test_it_finds_what_is_not_needed(hot: float, delay: int, seed: int) -> None:
     trace = drive(HIGH, plant, HIGH.high, 3 * HOUR)
     third = trace.values[2 * HOUR :]
     assert trace.bad(HIGH.level, 2 * HOUR) <= 0.05 and trace.turns(2 * HOUR) <= 24
-    assert sum(third) / len(third) <= hot * MEGA * 1.25
+    assert sum(third) / len(third) <= hot * MEGA * 1.35
     assert min(third) >= hot * MEGA * 0.93
 
 
