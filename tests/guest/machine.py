@@ -42,6 +42,7 @@ class Machine:
         self.disk = disk or self.folder / "disk"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
+        self._open: tuple[Any, ...] = ()
         try:
             if disk is None:
                 backing = ["-b", str(image.folder / "disk"), "-F", "qcow2"]
@@ -95,7 +96,7 @@ class Machine:
         assert self._process is not None
         with Monitor(self.folder / "monitor") as monitor:
             monitor.ask("quit")
-        self._socket.close()
+        self._hang_up()
         self._process.wait(30)
 
     def boot(self) -> None:
@@ -107,7 +108,13 @@ class Machine:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(30)
+        self._hang_up()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _hang_up(self) -> None:
+        for each in self._open:
+            each.close()
+        self._open = ()
 
     def __enter__(self) -> Machine:
         return self
@@ -165,6 +172,7 @@ class Machine:
     def _connect(self) -> None:
         self._socket = connected(self.folder / "porter", self._alive)
         self._lines = self._socket.makefile("rb")
+        self._open = (self._lines, self._socket)
 
     def _alive(self) -> None:
         assert self._process is not None and self._process.poll() is None, (self.folder / "errors").read_text()[-2000:]

@@ -39,10 +39,11 @@ def unit(machine: Machine, name: str, command: str = "sleep infinity", *properti
 
 
 @contextlib.contextmanager
-def installed(machine: Machine, name: str, command: str = "sleep infinity") -> Iterator[str]:
+def installed(machine: Machine, name: str, command: str = "sleep infinity", *properties: str) -> Iterator[str]:
     """The same from a file in /etc, which is there again after a boot."""
     machine.put(f"/etc/steadtest/{name}.sh", command)
-    text = f"[Service]\nExecStart=/bin/bash /etc/steadtest/{name}.sh\n[Install]\nWantedBy=multi-user.target\n"
+    lines = ("[Service]", f"ExecStart=/bin/bash /etc/steadtest/{name}.sh", *properties)
+    text = "\n".join((*lines, "[Install]", "WantedBy=multi-user.target", ""))
     machine.put(f"/etc/systemd/system/{name}.service", text)
     machine.run(f"systemctl daemon-reload && systemctl enable -q --now {name}")
     try:
