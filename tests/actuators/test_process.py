@@ -19,7 +19,9 @@ from stead.host.operations import NotedHost
 from stead.host.procfs import parse_stat
 from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent, Protect
 from tests.actuators.children import child, target
+from tests.cgroups.groups import group, put, real_groups
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
 TIDY = """
@@ -39,7 +41,7 @@ def state(pid: int) -> str:
 
 
 async def test_a_stop_is_put_back_exactly() -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child() as pid:
         mine = target(host, pid)
         step = actuator.plan(mine, await actuator.read(host, mine), Process(stopped=True))
@@ -51,7 +53,7 @@ async def test_a_stop_is_put_back_exactly() -> None:
 
 
 async def test_an_end_asks_first_and_says_what_came_back(tmp_path) -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child(TIDY.replace("sys.argv[1]", repr(str(tmp_path / "said")))) as pid:
         mine, door = target(host, pid), NotedHost(host)
         seen = await actuator.read(host, mine)
@@ -66,7 +68,7 @@ async def test_an_end_asks_first_and_says_what_came_back(tmp_path) -> None:
 
 async def test_what_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE_S", 0.1)
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child(DEAF) as pid:
         mine, door = target(host, pid), NotedHost(host)
         await actuator.write(door, mine, ABSENT)
@@ -75,7 +77,7 @@ async def test_what_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_what_was_stopped_hears_the_question_before_it_ends(tmp_path) -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child(TIDY.replace("sys.argv[1]", repr(str(tmp_path / "said")))) as pid:
         mine = target(host, pid)
         await actuator.write(host, mine, Process(stopped=True))
@@ -84,14 +86,14 @@ async def test_what_was_stopped_hears_the_question_before_it_ends(tmp_path) -> N
 
 
 async def test_its_size_is_what_its_end_gives_back() -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child(FULL) as pid:
         seen = await actuator.read(host, target(host, pid))
         assert isinstance(seen, Process) and 60 << 20 <= (seen.memory_bytes or 0) < 100 << 20
 
 
 async def test_a_successor_is_never_touched() -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child() as pid:
         mine = target(host, pid)
         another = msgspec.structs.replace(mine, identity={**mine.identity, "start_ticks": "1"})
@@ -105,7 +107,7 @@ async def test_a_successor_is_never_touched() -> None:
 
 
 async def refused(pid: int, want: object = ABSENT) -> str:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     mine = target(host, pid)
     with pytest.raises(SteadError) as planned:
         actuator.plan(mine, await actuator.read(host, mine), want)
@@ -162,7 +164,7 @@ async def test_what_a_session_lives_by_is_left_alone(tmp_path) -> None:
 
 
 async def test_what_has_ended_can_not_be_begun_again() -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child() as pid:
         mine = target(host, pid)
     with pytest.raises(SteadError, match="begun again"):
@@ -170,7 +172,7 @@ async def test_what_has_ended_can_not_be_begun_again() -> None:
 
 
 async def test_a_zombie_is_gone() -> None:
-    host, actuator = LocalHost(), process.actuator()
+    host, actuator = LocalHost(), process.actuator(LocalHost())
     with child() as pid:
         mine = target(host, pid)
         os.kill(pid, signal.SIGKILL)
@@ -182,6 +184,37 @@ async def test_a_zombie_is_gone() -> None:
 def test_a_step_is_for_a_process_and_never_for_a_name() -> None:
     seen = Process(False, "hog", 7_000_000, 4711, 99)
     group = Target("cgroup", "/batch", {"id": "5", "boot_id": "b"})
-    step = process.actuator().plan(group, seen, ABSENT)
+    step = process.actuator(LocalHost()).plan(group, seen, ABSENT)
     assert step.target == Target("process", "4711", {"start_ticks": "99", "boot_id": "b"})
     assert step.note == "ends hog (pid 4711), which gives back 7 MB at most"
+
+
+async def test_what_its_owner_or_the_policy_protects_is_left_alone() -> None:
+    host = LocalHost()
+    for given in ({"protected": ("python*",)}, {"intent": Intent((Protect(("process:* -c *",)),))}):
+        actuator = process.actuator(host, **given)  # type: ignore[arg-type]
+        with child() as pid:
+            mine = target(host, pid)
+            with pytest.raises(SteadError, match="protect"):
+                actuator.plan(mine, await actuator.read(host, mine), ABSENT)
+            with pytest.raises(SteadError, match="protect"):
+                await actuator.write(host, mine, Process(stopped=True))
+            assert state(pid) in "SR"
+
+
+async def test_of_a_group_the_largest_that_may_be_touched_is_meant() -> None:
+    host, groups = real_groups()
+    with child(FULL) as large, child(FULL.replace("60", "20")) as small, group(groups, ("memory",)) as path:
+        for pid in (large, small):
+            put(groups, path, pid, ("memory",))
+        mine = groups.target(path)
+        assert mine is not None
+        seen = await process.actuator(host).read(host, mine)
+        assert isinstance(seen, Process) and seen.pid == large
+        own = {str(large): "stead's own"}
+        seen = await process.actuator(host, own=lambda: own).read(host, mine)
+        assert isinstance(seen, Process) and seen.pid == small and not seen.forbidden
+        step = process.actuator(host).plan(mine, seen, ABSENT)
+        assert step.target == target(host, small) and step.labels["process"].startswith("python")
+        gone = Target("cgroup", f"{path}-none", mine.identity)
+        assert await process.actuator(host).read(host, gone) == ABSENT

@@ -142,7 +142,7 @@ async def process_case(tmp_path: Path) -> AsyncIterator[Case]:
         mine = target(host, pid)
         successor = msgspec.structs.replace(mine, identity={**mine.identity, "start_ticks": "1"})
         absent = msgspec.structs.replace(mine, identity={**mine.identity, "boot_id": "another"})
-        yield Case(process.actuator(), host, mine, (process.Process(stopped=True),), absent, successor)
+        yield Case(process.actuator(LocalHost()), host, mine, (process.Process(stopped=True),), absent, successor)
 
 
 @contextlib.asynccontextmanager

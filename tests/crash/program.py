@@ -79,7 +79,7 @@ async def main(state: Path, spec: Spec, verb: str, environ: Mapping[str, str]) -
         "limit": limit.actuator(host),
         "placement": placement.actuator(host),
         "priority": priority.actuator(host),
-        "process": process.actuator(),
+        "process": process.actuator(host),
         "resident": resident.actuator(host),
     }
     if spec.root:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
 
+from stead.cgroups.insiders import Shield, protected_process
 from stead.cgroups.tree import Groups
 from stead.host.procfs import ProcessStat, parse_stat
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent
 from stead.model.session import session_group, session_program
 from stead.protocols import Actuator, Host
 
@@ -47,16 +49,19 @@ class ProcessActuator:
     name = "process"
     state = Process
 
+    def __init__(self, host: Host, shield: Shield = Shield()) -> None:  # noqa: B008 (it never changes)
+        self._eyes = Eyes(host, shield)
+
     async def read(self, host: Host, target: Target) -> Process | Absent:
         """The very process, or the largest of a group. ABSENT when it (or every process of the group) is gone."""
         if target.identity.get("boot_id") != host.boot_id:
             return ABSENT
         if target.kind == "cgroup":
-            return _largest(host, target) or ABSENT
+            return self._eyes.largest(host, target) or ABSENT
         if target.kind != "process" or not target.name.isdigit():
             return ABSENT
         pid, ticks = int(target.name), target.identity.get("start_ticks", "")
-        seen = _seen(host, pid)
+        seen = self._eyes.seen(host, pid)
         return ABSENT if seen is None or str(seen.start_ticks) != ticks else seen
 
     def plan(self, target: Target, now: Process | Absent, want: Process | Absent) -> Step:
@@ -93,17 +98,27 @@ class ProcessActuator:
             raise ProcessLookupError(f"{target} is not a process of this boot")
         pid, ticks = int(target.name), int(target.identity.get("start_ticks", "-1"))
         if isinstance(want, Absent):
-            return await _end(host, pid, ticks)
+            return await self._end(host, pid, ticks)
         if want.stopped is None:
             return
-        _check_allowed(host, pid)
+        self._check_allowed(host, pid)
         host.signal(pid, ticks, "stop" if want.stopped else "continue")
         await _until(STOPPING_S, lambda: _is_stopped(host, pid) == want.stopped)
 
+    async def _end(self, host: Host, pid: int, ticks: int) -> None:
+        """Ask, wait, end, wait; then say how much memory came back while it did."""
+        self._check_allowed(host, pid)
+        await _ended(host, pid, ticks)
 
-async def _end(host: Host, pid: int, ticks: int) -> None:
-    """Ask, wait, end, wait; then say how much memory came back while it did."""
-    _check_allowed(host, pid)
+    def _check_allowed(self, host: Host, pid: int) -> None:
+        """Look again, right before it is touched: a plan may be an hour old."""
+        seen = self._eyes.seen(host, pid)
+        if seen is not None and seen.forbidden:
+            what = f"{seen.name} (pid {pid}) {seen.forbidden}"
+            raise SteadError(what, f"process:{pid}", "choose another", code="process.forbidden")
+
+
+async def _ended(host: Host, pid: int, ticks: int) -> None:
     before = _available(host)
 
     def gone() -> bool:
@@ -140,28 +155,61 @@ async def _until(seconds: float, holds: Callable[[], bool]) -> bool:
     return True
 
 
-def _check_allowed(host: Host, pid: int) -> None:
-    """Look again, right before it is touched: a plan may be an hour old."""
-    seen = _seen(host, pid)
-    if seen is not None and seen.forbidden:
-        raise SteadError(
-            f"{seen.name} (pid {pid}) {seen.forbidden}", f"process:{pid}", "choose another", code="process.forbidden"
-        )
+class Eyes:
+    """Looks at processes, and says which are never touched."""
 
+    def __init__(self, host: Host, shield: Shield) -> None:
+        self._host, self._shield = host, shield
+        self._groups: Groups | None = None
 
-def _seen(host: Host, pid: int) -> Process | None:
-    """One process as it is. None when it is gone, or a zombie: that holds no memory, and only its parent can end it."""
-    ticks = host.start_ticks(pid)
-    if ticks is None:
-        return None
-    if host.system != "linux":
-        return _seen_elsewhere(host, pid, ticks)
-    try:
-        stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
-        held = stat.rss_pages * os.sysconf("SC_PAGE_SIZE") + _swapped(host, pid)
-    except (OSError, ValueError, IndexError):
-        return None
-    return Process(stat.stopped, stat.name, held, pid, ticks, _forbidden(host, pid, stat) or None)
+    @property
+    def groups(self) -> Groups:
+        """The host's control groups, looked for when they are first needed."""
+        if self._groups is None:
+            self._groups = Groups.of(self._host)
+        return self._groups
+
+    def seen(self, host: Host, pid: int) -> Process | None:
+        """One process as it is. None when it is gone, or a zombie: that holds no memory, and only its parent can end it."""
+        ticks = host.start_ticks(pid)
+        if ticks is None:
+            return None
+        if host.system != "linux":
+            return _seen_elsewhere(host, pid, ticks)
+        try:
+            stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
+            held = stat.rss_pages * os.sysconf("SC_PAGE_SIZE") + _swapped(host, pid)
+        except (OSError, ValueError, IndexError):
+            return None
+        return Process(stat.stopped, stat.name, held, pid, ticks, self._forbidden(host, pid, stat) or None)
+
+    def largest(self, host: Host, target: Target) -> Process | None:
+        """The process of a group that holds most memory, of those that may be touched; else the largest, with the reason."""
+        if not self.groups.is_there(target):
+            return None
+        pids = self.groups.pids(target.name, deep=True)[:_MOST_READ]
+        seen = [one for pid in pids if (one := self.seen(host, pid)) is not None]
+        sits = session_group(target.name)
+        if sits:
+            why = f"is in a group that people sit in: {sits}"
+            seen = [msgspec.structs.replace(one, forbidden=one.forbidden or why) for one in seen]
+        return max(seen, key=lambda one: (not one.forbidden, one.memory_bytes or 0), default=None)
+
+    def _forbidden(self, host: Host, pid: int, stat: ProcessStat) -> str:
+        """Why nothing is ever done to it, in words; empty when something may be."""
+        if pid == 1:
+            return "is the init system"
+        if stat.of_kernel:
+            return "is a thread of the kernel"
+        if pid in _own(host):
+            return "is stead itself, or started it"
+        program = session_program(stat.name)
+        if program:
+            return f"is {program}"
+        if stat.tty and stat.session == pid:
+            return "leads the session of a terminal that somebody may sit at"
+        why = protected_process(host, self.groups, pid, self._shield)
+        return f"is protected ({why})" if why else ""
 
 
 def _seen_elsewhere(host: Host, pid: int, ticks: int) -> Process | None:
@@ -179,22 +227,6 @@ def _seen_elsewhere(host: Host, pid: int, ticks: int) -> Process | None:
     return Process(stopped, name, held, pid, ticks, why or (f"is {program}" if program else None))
 
 
-def _forbidden(host: Host, pid: int, stat: ProcessStat) -> str:
-    """Why nothing is ever done to it, in words; empty when something may be."""
-    if pid == 1:
-        return "is the init system"
-    if stat.of_kernel:
-        return "is a thread of the kernel"
-    if pid in _own(host):
-        return "is stead itself, or started it"
-    program = session_program(stat.name)
-    if program:
-        return f"is {program}"
-    if stat.tty and stat.session == pid:
-        return "leads the session of a terminal that somebody may sit at"
-    return ""
-
-
 def _own(host: Host) -> set[int]:
     """Our own process and all that it comes from: to stop those is to stop us."""
     found, pid = set[int](), os.getpid()
@@ -207,21 +239,13 @@ def _own(host: Host) -> set[int]:
     return found
 
 
-def _largest(host: Host, target: Target) -> Process | None:
-    """The process of a group that holds most memory, of those that may be touched; else the largest, with the reason."""
-    groups = Groups.of(host)
-    if not groups.is_there(target):
-        return None
-    seen = [one for pid in groups.pids(target.name, deep=True)[:_MOST_READ] if (one := _seen(host, pid)) is not None]
-    sits = session_group(target.name)
-    if sits:
-        seen = [msgspec.structs.replace(one, forbidden=one.forbidden or f"is in a group that {sits}") for one in seen]
-    return max(seen, key=lambda one: (not one.forbidden, one.memory_bytes or 0), default=None)
-
-
 def _is_stopped(host: Host, pid: int) -> bool | None:
-    seen = _seen(host, pid)
-    return None if seen is None else seen.stopped
+    if host.system != "linux":
+        return str(host.psutil.Process(pid).status()) == "stopped"
+    try:
+        return parse_stat(host.read(f"/proc/{pid}/stat", 4096)).stopped
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _swapped(host: Host, pid: int) -> int:
@@ -247,6 +271,11 @@ def _megabytes(size: int | None) -> str:
     return "an unknown size" if size is None else f"{size / 1e6:.0f} MB"
 
 
-def actuator() -> Actuator[Process]:
-    """The plugin's factory."""
-    return ProcessActuator()
+def actuator(
+    host: Host,
+    protected: Sequence[str] = (),
+    own: Callable[[], Mapping[str, str]] = dict,
+    intent: Intent | None = None,
+) -> Actuator[Process]:
+    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
+    return ProcessActuator(host, Shield(protected, own, intent or Intent()))

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
 
+from stead.cgroups.insiders import Shield, protected_inside
 from stead.cgroups.memory import page_bytes, read_memory, swap_free
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent
 from stead.model.session import session_group
 from stead.protocols import Actuator, Host
 
@@ -41,8 +44,8 @@ class ResidentActuator:
     name = "resident"
     state = Resident
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, shield: Shield = Shield()) -> None:  # noqa: B008 (it never changes)
+        self._host, self._shield = host, shield
 
     async def read(self, host: Host, target: Target) -> Resident | Absent:
         """The group's size. ABSENT when it is gone; SteadError where the system does not count the memory of groups."""
@@ -68,6 +71,9 @@ class ResidentActuator:
             return Step(self.name, target, cast(Record, before), cast(Record, msgspec.structs.asdict(want)), "none", _NONE)
         groups = Groups.of(self._host)
         _check_can(self._host, groups, target)
+        why = protected_inside(self._host, groups, target.name, self._shield)
+        if why:
+            raise SteadError(why, str(target), "take it from another", code="resident.protected")
         floor = now.floor_bytes or 0
         size = -(-max(want.size_bytes, floor) // page_bytes()) * page_bytes()
         wanted = Resident(size)
@@ -141,6 +147,11 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
-def actuator(host: Host) -> Actuator[Resident]:
-    """The plugin's factory."""
-    return ResidentActuator(host)
+def actuator(
+    host: Host,
+    protected: Sequence[str] = (),
+    own: Callable[[], Mapping[str, str]] = dict,
+    intent: Intent | None = None,
+) -> Actuator[Resident]:
+    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
+    return ResidentActuator(host, Shield(protected, own, intent or Intent()))
