@@ -204,6 +204,21 @@ async def test_a_group_that_holds_what_its_owner_protects_is_left_alone(tmp_path
         await planned(limit, host, path, cpu_weight=20)
 
 
+@pytest.mark.parametrize("systemd", [0, 252])
+@pytest.mark.parametrize("want", [{"cpu_idle": True}, {"cpu_weight": 500}, {"memory_low_bytes": 1 << 20}, {"frozen": True}])
+async def test_what_was_there_comes_back_also_when_a_protected_process_came_in(tmp_path, want, systemd):
+    host, _, path = hosted(tmp_path, systemd)
+    limit: Any = actuator(host, intent=Intent((Protect(("process:postgres*",)),)))
+    step = await made(limit, host, path, **want)
+    host.process(99, "postgres", path)
+    host.put(f"/sys/fs/cgroup{path}/cgroup.procs", "4711\n99\n")
+    assert not limit.met(await limit.read(host, step.target), msgspec.convert(step.before, Limit))
+    await limit.put_back(host, step.target, msgspec.convert(step.before, Limit))
+    assert limit.met(await limit.read(host, step.target), msgspec.convert(step.before, Limit))
+    with pytest.raises(SteadError, match="process 99"):
+        await planned(limit, host, path, cpu_max_percent=20.0)
+
+
 @pytest.mark.parametrize(
     ("want", "words"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stead.actuators.limit import actuator
 from stead.flow import runs
 from stead.flow.act import Hands
 from stead.flow.adjust import Choice
@@ -14,6 +15,7 @@ from stead.flow.propose import BoundSetting, Wish
 from stead.ledger.store import LedgerStore
 from stead.model.catalog import GovernTemplate, PlaybookDefinition, SettingTemplate
 from stead.model.change import Run
+from stead.model.intent import Intent, Protect
 from stead.model.policy import Policy
 from stead.testing import FakeClock
 from tests.actuators.test_limit import hosted, target_of
@@ -75,4 +77,25 @@ async def test_moved_killed_moved_on_and_put_back(tmp_path: Path, field: str, sy
     one.again()
     run = await one.hands.undo(run)
     assert run.state == "undone" and one.files() == before
+    one.ledger.close()
+
+
+async def test_an_idle_group_that_a_protected_process_came_into_is_put_back(tmp_path: Path) -> None:
+    one = Host(tmp_path, 0)
+    before = one.files()
+    one.limit = actuator(one.host, intent=Intent((Protect(("process:postgres*",)),)))  # type: ignore[assignment]
+    one.again()
+    setting = SettingTemplate("limit", {"cpu_idle": True}, lease_s=600.0)
+    bound = BoundSetting(setting, target_of(one.limit, one.path))
+    wish = Wish(PlaybookDefinition("idle", settings=(setting,)), None, POLICY_ACTOR, (bound,))
+    made = await plan(wish, {"limit": one.limit}, one.host, lambda m, s: None, Policy(), NOW, lambda: "run-1")
+    run, entries = runs.start(made, decision(), one.hands.writer.stamp())
+    await one.ledger.commit(entries, runs=[run])
+    run = await one.hands.run(run)
+    one.host.process(99, "postgres", one.path)
+    one.host.put(f"/sys/fs/cgroup{one.path}/cgroup.procs", "4711\n99\n")
+    run = await one.hands.undo(run, "lease")
+    assert run.state == "undone", run.reason
+    one.host.put(f"/sys/fs/cgroup{one.path}/cgroup.procs", "4711\n")
+    assert one.files() == before
     one.ledger.close()

@@ -127,13 +127,26 @@ class LimitActuator:
 
     async def write(self, host: Host, target: Target, want: Limit | Absent) -> None:
         """Set what is wanted. FileNotFoundError when this very group is gone; SteadError for what stead or the kernel refuses."""
+        now, wanted = await self._present(host, target, want)
+        self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
+        await self._set(host, target, now, want, wanted)
+
+    async def put_back(self, host: Host, target: Target, want: Limit | Absent) -> None:
+        """The same for what was there before, which stead never refuses: whoever came to be in the group is not left limited."""
+        now, wanted = await self._present(host, target, want)
+        await self._set(host, target, now, want, wanted)
+
+    async def _present(self, host: Host, target: Target, want: Limit | Absent) -> tuple[Limit, dict[str, Any]]:
+        """The group's limits as they are, and the wanted ones as they will be. FileNotFoundError when it is gone."""
         if isinstance(want, Absent):
             raise SteadError("a limit can't be absent", str(target), code="limit.absent")
         now = await self.read(host, target)
         if isinstance(now, Absent):
             raise FileNotFoundError(errno.ENOENT, f"{target} is gone")
-        wanted = self._spread(_wanted(now, want))
-        self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
+        return now, self._spread(_wanted(now, want))
+
+    async def _set(self, host: Host, target: Target, now: Limit, want: Limit | Absent, wanted: dict[str, Any]) -> None:
+        assert not isinstance(want, Absent)
         unit = self._managed(target.name)
         if unit is None:
             moved = {key: value for key, value in wanted.items() if _to_write(key, now, want, value)}

@@ -229,9 +229,10 @@ class Writer:
             return "paused before it was written", ()
         self.mark_step(step, way, "before_write")
         wrong = ""
+        write = getattr(actuator, "put_back", actuator.write) if way == "undo" else actuator.write
         try:
             async with asyncio.timeout(step.duration_s):
-                await actuator.write(door, step.target, from_record(actuator, want))
+                await write(door, step.target, from_record(actuator, want))
         except TimeoutError:
             wrong = f"the write took longer than {step.duration_s:g} s, so its outcome was read"
         except Exception as error:
