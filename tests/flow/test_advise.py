@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stead.flow.advise import GROUP_CORES, GROUP_MEMORY, PROCESS_CORES, SATURATION, WORKERS_NEEDED, Measured, advise, span
+from stead.flow.advise import ALIKE, GROUP_CORES, GROUP_MEMORY, PROCESS_CORES, SATURATION, WORKERS_NEEDED, Measured, advise, span
 from stead.model.advice import Use
 from stead.model.observe import ProcessUse
 from stead.model.workload import WorkloadStatus
@@ -99,3 +99,10 @@ def test_ids_are_stable_and_what_frees_most_comes_first() -> None:
 )
 def test_lengths_of_time(seconds: float, words: str) -> None:
     assert span(seconds) == words
+
+
+def test_units_that_are_alike_may_opt_in_for_merging_and_no_saving_is_promised() -> None:
+    (one,), _ = advise(Measured(use(ALIKE, "unit:web.service", 300 * MIB, 400 * MIB, 400 * MIB)), DAY)
+    assert (one.kind, one.actuator, one.subject, one.state) == ("merging", "kernel", "unit:web.service", {"memory_ksm": True})
+    assert one.title == "Let equal pages of web.service be held once"
+    assert one.saves.startswith("at most 300 MiB") and "next start" in one.risk

@@ -9,6 +9,7 @@ import pytest
 from stead.host import LocalHost, SystemClock
 from stead.model.observe import Reading
 from stead.probes.ksm import Ksm, probe
+from stead.probes.ksm_alike import alike_bytes
 from stead.probes.ksm_members import find_ksmd, opted_in, parse_ksm_stat
 from stead.probes.reading import FIRST
 from stead.testing import FakeClock, FakeHost
@@ -112,6 +113,29 @@ def test_older_kernels_are_asked_in_other_ways(host: FakeHost) -> None:
         *(("process:501@50100", 500 * PAGE, None), ("process:502@50200", 400 * PAGE, None)),
         ("process:504@50400", 200 * PAGE, None),
     ]
+
+
+def test_processes_of_one_program_in_a_unit_are_alike_until_one_opts_in(host: FakeHost) -> None:
+    out, opted = NEW.format(items=0, any="no", mergeable="no"), NEW.format(items=0, any="yes", mergeable="yes")
+    service, scope = "0::/system.slice/web.service\n", "0::/user.slice/user-0.slice/session-1.scope\n"
+    for index in range(5):
+        process(host, 500 + index, out, 6000 + index, name="worker", cgroup=service)
+        process(host, 520 + index, out, 6000, name="shell", cgroup=scope)
+        process(host, 540 + index, out, 6000, name=f"part{index}", cgroup="0::/system.slice/parts.service\n")
+    process(host, 510, out, 100, name="master", cgroup=service)
+    assert alike_bytes(host, PAGE) == {"web.service": (4 * 6000 + 0 + 1 + 2 + 3) * PAGE}
+    clock, made = FakeClock(), probe()
+    reading = made.read(host, clock.now())
+    assert one(reading, "infra.alike_bytes", "unit:web.service").value == (4 * 6000 + 6) * PAGE
+    process(host, 504, opted, 6004, name="worker", cgroup=service)
+    assert ("infra.alike_bytes", "unit:web.service") in read(made, host, clock), "looked for each ten minutes"
+    assert ("infra.alike_bytes", "unit:web.service") not in read(made, host, clock, 600_000)
+
+
+def test_nobody_is_alike_where_the_kernel_does_not_tell_who_opted_in(host: FakeHost) -> None:
+    for index in range(5):
+        process(host, 500 + index, "ksm_rmap_items 0\n", 6000, name="worker", cgroup="0::/system.slice/web.service\n")
+    assert alike_bytes(host, PAGE) == {}
 
 
 def test_ksmd_is_the_kernels_own_and_no_program_of_that_name(host: FakeHost) -> None:

@@ -29,6 +29,7 @@ async def advice(wired: Wired, body: GetAdvice) -> AdviceList:
     top = wired.road.top
     processes: dict[str, ProcessUse] = {one.subject: one for one in top.by_cpu} if top else {}
     present = {key: use for key, use in uses.items() if not use.subject.startswith("process:") or use.subject in processes}
+    present = {key: use for key, use in present.items() if key[0] != advise.ALIKE or wired.road.series.value(*key) is not None}
     measured = advise.Measured(
         uses=present,
         limits=await limits(wired, {use.subject for use in present.values() if use.subject.startswith("cgroup:")}),

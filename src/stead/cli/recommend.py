@@ -21,7 +21,7 @@ EXAMPLES = examples(
     ("stead recommend --over 30d", "from a month"),
     ("stead recommend --apply 4f1c09aa", "make one of them a proposal, decided by the policy like any other"),
 )
-HEADS: Final = {"limit": "Limits", "workers": "Workers", "consumer": "Top consumers"}
+HEADS: Final = {"limit": "Limits", "workers": "Workers", "merging": "Equal pages", "consumer": "Top consumers"}
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _STOPPED: Final = frozenset(("refused", "failed", "unsupported", "conflict", "undo_failed"))
 

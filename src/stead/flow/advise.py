@@ -31,7 +31,8 @@ GROUP_CORES: Final = "cgroup.cpu_cores"
 PROCESS_CORES: Final = "infra.process_cpu_cores"
 WORKERS_NEEDED: Final = "executor.workers_needed"
 SATURATION: Final = "api.saturation"
-METRICS: Final = (GROUP_MEMORY, GROUP_CORES, PROCESS_CORES, WORKERS_NEEDED, SATURATION)
+ALIKE: Final = "infra.alike_bytes"
+METRICS: Final = (GROUP_MEMORY, GROUP_CORES, PROCESS_CORES, WORKERS_NEEDED, SATURATION, ALIKE)
 _BUSY_CORES: Final = 0.25
 _MOST_CONSUMERS: Final = 5
 
@@ -59,8 +60,13 @@ def advise(measured: Measured, at_least_s: float) -> tuple[tuple[Advice, ...], d
     """All advice, what saves most first; and the subjects that were measured for less than `at_least_s`, with how long."""
     known = {key: use for key, use in measured.uses.items() if use.covered_s >= at_least_s}
     short = {use.subject: use.covered_s for use in measured.uses.values() if use.covered_s < at_least_s}
-    found = [*_limits(known, measured.limits), *_workers(known, measured.workloads), *_consumers(known, measured)]
-    order = {"limit": 0, "workers": 1, "consumer": 2}
+    found = [
+        *_limits(known, measured.limits),
+        *_workers(known, measured.workloads),
+        *_merging(known),
+        *_consumers(known, measured),
+    ]
+    order = {"limit": 0, "workers": 1, "merging": 2, "consumer": 3}
     return tuple(sorted(found, key=lambda one: (order[one.kind], -(one.saves_amount or 0.0), one.id))), short
 
 
@@ -184,6 +190,27 @@ def _count(status: WorkloadStatus, subject: str, wanted: int, reason: str) -> Ad
     state: Record = {"count": wanted}
     now: Record = {"count": status.wanted}
     return Advice(_id("workers", subject, "count"), "workers", subject, *words, "workload", state, now, amount, "workers")
+
+
+def _merging(uses: Mapping[tuple[str, str], Use]) -> Iterable[Advice]:
+    """Units whose processes are alike: they may opt in, and whether that pays is then measured."""
+    for (metric, subject), use in uses.items():
+        if metric != ALIKE:
+            continue
+        yield Advice(
+            _id("merging", subject, "memory_ksm"),
+            "merging",
+            subject,
+            f"Let equal pages of {bare(subject)} be held once",
+            f"its processes of one program hold {size(use.mean)} beyond the largest of them, on average in {span(use.covered_s)}",
+            f"at most {size(use.mean)}: what is equal is only known once it is compared",
+            "it counts from the unit's next start; finding equal pages takes CPU, and is kept on only while it pays",
+            "kernel",
+            {"memory_ksm": True},
+            {"memory_ksm": False},
+            use.mean,
+            "bytes",
+        )
 
 
 def _consumers(uses: Mapping[tuple[str, str], Use], measured: Measured) -> Iterable[Advice]:

@@ -9,7 +9,7 @@ import msgspec
 from stead.model.change import Record
 from stead.model.observe import Top
 
-AdviceKind = Literal["limit", "workers", "consumer"]
+AdviceKind = Literal["limit", "workers", "merging", "consumer"]
 
 
 class Use(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from stead.cgroups.kernel_owners import owner_of_ksm
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.probes.kernel_files import parse_meminfo
+from stead.probes.ksm_alike import alike_bytes
 from stead.probes.ksm_members import Member, find_ksmd, opted_in
 from stead.probes.reading import Rates, Source, SystemProbe, unknown
 from stead.protocols import Host
@@ -19,6 +20,7 @@ from stead.protocols import Host
 FOLDER: Final = "/sys/kernel/mm/ksm"
 ROUND_S: Final = 30.0  # in which ksmd should see all opted-in memory once
 _LOOK_MS: Final = 60_000  # how often processes are asked whether they opted in
+_ALIKE_MS: Final = 600_000
 _RMAP_ITEM_BYTES: Final = 64  # struct ksm_rmap_item of mm/ksm.c on 64 bit, for kernels that do not tell their profit (before 6.4)
 _TOP: Final = 10
 _UNTOLD: Final = "this kernel does not tell it of single processes"
@@ -58,6 +60,7 @@ class Ksm(SystemProbe):
         MetricSpec("infra.ksm_cpu", "cores", "Cores that the kernel takes to find equal pages"),
         MetricSpec("infra.ksm_net_bytes", "bytes", "Profit, less the memory that is worth the CPU that it takes"),
         MetricSpec("infra.ksm_pages_to_scan", "count", "Pages for each waking of ksmd to see all each half minute", "last"),
+        MetricSpec("infra.alike_bytes", "bytes", "The most that merging could save in a unit that did not opt in", "last"),
         MetricSpec("infra.ksm_process_profit_bytes", "bytes", "What merging saves in one process", "last"),
     )
 
@@ -69,6 +72,8 @@ class Ksm(SystemProbe):
         self._members: tuple[Member, ...] = ()
         self._owner = ""
         self._looked_ms: int | None = None
+        self._alike: dict[str, int] = {}
+        self._alike_ms: int | None = None
 
     def read_linux(self, host: Host, now: Now) -> Reading:
         """Read /sys/kernel/mm/ksm and ksmd's time; each minute /proc/PID/ksm_stat of every process."""
@@ -95,7 +100,7 @@ class Ksm(SystemProbe):
             net,
             Sample("infra.ksm_pages_to_scan", "host", members / page * counts.sleep_ms / 1000 / ROUND_S),
         )
-        return Reading((*samples, *self._profits()), facts)
+        return Reading((*samples, *self._profits(), *self._alikes(host, now)), facts)
 
     def read_psutil(self, host: Host, now: Now) -> Reading:
         """Say that only Linux has it."""
@@ -139,6 +144,12 @@ class Ksm(SystemProbe):
         known = {one.subject for one in self._members[:_TOP]}
         ended = [Fact("ksm.opted_in_bytes", one.subject, None) for one in before[:_TOP] if one.subject not in known]
         return (*(Fact("ksm.opted_in_bytes", one.subject, one.bytes) for one in self._members[:_TOP]), *ended)
+
+    def _alikes(self, host: Host, now: Now) -> list[Sample]:
+        """Units that could be merged, looked for each ten minutes."""
+        if self._alike_ms is None or now.mono_ms - self._alike_ms >= _ALIKE_MS:
+            self._alike_ms, self._alike = now.mono_ms, alike_bytes(host, page_bytes())
+        return [Sample("infra.alike_bytes", f"unit:{unit}", float(size)) for unit, size in self._alike.items()]
 
     def _profits(self) -> list[Sample]:
         """What is saved in each of the largest, as of the last look."""
