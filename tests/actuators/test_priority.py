@@ -12,6 +12,7 @@ from stead.actuators.priority import Priority, actuator, format_cpus, parse_cpus
 from stead.host import LocalHost
 from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent, Protect
 from stead.testing import FakeHost
 from tests.actuators.children import THREADS, child, target
 from tests.cgroups.recorded import RecordedHost
@@ -53,6 +54,21 @@ async def test_the_autogroup_of_stead_or_the_system_is_left_alone(fake: FakeHost
     priority, one = actuator(fake), process(fake, pid)
     with pytest.raises(SteadError, match=why):
         priority.plan(one, await priority.read(fake, one), Priority(autogroup_nice=19))
+
+
+async def test_a_session_that_protected_work_is_in_is_not_weighed_down_and_is_put_back_all_the_same(fake: FakeHost) -> None:
+    (fake.root / "proc/11/stat").write_text(stat_line(11, 10).replace("odd ) name", "postgres"))
+    priority, ten = actuator(fake, intent=Intent((Protect(("process:postgres",), name="the shop"),))), process(fake, 10)
+    step = priority.plan(ten, await priority.read(fake, ten), Priority(nice=19, autogroup_nice=19))
+    assert step.want == {"nice": 19} and "process 11 is in it, postgres, which is to be protected (the shop)" in step.note
+    with pytest.raises(SteadError, match="process 11 is in it"):
+        priority.plan(ten, await priority.read(fake, ten), Priority(autogroup_nice=19))
+    with pytest.raises(SteadError, match="process 11 is in it"):
+        await priority.write(fake, ten, Priority(nice=19, autogroup_nice=19))
+    assert fake.scheduler.nice(10) == 0
+    fake.scheduler.set_autogroup(10, 19)  # it was weighed down before the protected process came
+    await priority.write(fake, ten, Priority(nice=0, autogroup_nice=0))
+    assert fake.scheduler.autogroup(10) == 0
 
 
 async def test_without_autogroups_nice_alone_is_planned(fake: FakeHost) -> None:

@@ -1,9 +1,9 @@
 """`priority`: how much of CPU and disk one process gets: nice, autogroup nice, IO class, scheduling class, clamps, CPUs.
 
 Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
-decides, and it belongs to the whole session. So a plan says whose session that is, and an autogroup that stead
-itself or PID 1 is in is left alone, and when the process ends before its session does, the session's weight is still put
-back. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
+decides, and it belongs to the whole session. So a plan says whose session that is, an autogroup that stead itself or PID 1 is
+in is left alone, one that something protected is in is not weighed down, and when the process ends before its session does,
+the session's weight is still put back. Without CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
 
 macOS and Windows have some of these levers (nice or a priority class, IO priority, affinity). What a system lacks is left out of
 the plan and said in it; a wish for nothing else is refused.
@@ -11,13 +11,17 @@ the plan and said in it; a wish for nothing else is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
 
 from stead.cgroups import rivals
+from stead.cgroups.insiders import Shield, protected_in_session
+from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent
 from stead.protocols import Actuator, Host, Lever, Scheduler
 
 IoClass = Literal["none", "realtime", "best_effort", "idle"]
@@ -64,8 +68,8 @@ class PriorityActuator:
     name = "priority"
     state = Priority
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, shield: Shield = Shield()) -> None:  # noqa: B008 (it never changes)
+        self._host, self._shield = host, shield
 
     async def read(self, host: Host, target: Target) -> Priority | Absent:
         """All levers as they are. ABSENT when this very process (pid, start and boot) is not there.
@@ -89,6 +93,11 @@ class PriorityActuator:
         rounded = _rounded(now, want, levers)
         changed = _changed(now, rounded)
         lacking = _lacking(now, want, levers)
+        shared = self._shared(target, now.session, now.autogroup_nice, changed.get("autogroup_nice"))
+        if shared:
+            del changed["autogroup_nice"]
+            lacking.append(f"its session is not weighed down: {shared}")
+            rounded = msgspec.structs.replace(rounded, autogroup_nice=None)
         if lacking and not _fields(rounded):
             raise SteadError("; ".join(lacking), str(target), "choose another playbook", code="priority.lacking")
         _check_clamps(now, rounded, target)
@@ -134,6 +143,10 @@ class PriorityActuator:
         if pid is None:
             return _give_back(host, target, want)
         levers = host.scheduler
+        if want.autogroup_nice is not None:
+            shared = self._shared(target, _session_of(host, str(pid)), levers.autogroup(pid), want.autogroup_nice)
+            if shared:
+                raise SteadError(f"its session can't be weighed down: {shared}", str(target), code="priority.session")
         if want.cpus is not None:
             levers.set_affinity(pid, parse_cpus(want.cpus))
         if want.policy is not None:
@@ -147,6 +160,12 @@ class PriorityActuator:
             levers.set_uclamp(pid, want.uclamp_min, want.uclamp_max)
         if want.autogroup_nice is not None:
             levers.set_autogroup(pid, want.autogroup_nice)
+
+    def _shared(self, target: Target, session: int | None, now: int | None, want: object) -> str:
+        """What protected is in its session, and would be weighed down with it; empty when nothing is, or it gets lighter."""
+        if session is None or not isinstance(want, int) or want <= (now or 0):
+            return ""
+        return protected_in_session(self._host, Groups.of(self._host), session, self._shield, int(target.name))
 
     def _undo(self, now: Priority, changed: dict[str, object]) -> tuple[Literal["exact", "lossy", "none"], str]:
         if not self._host.scheduler.can_raise() and _lowered(now, changed):
@@ -364,6 +383,11 @@ def format_cpus(cpus: tuple[int, ...] | list[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
-def actuator(host: Host) -> Actuator[Priority]:
-    """The plugin's factory."""
-    return PriorityActuator(host)
+def actuator(
+    host: Host,
+    protected: Sequence[str] = (),
+    own: Callable[[], Mapping[str, str]] = dict,
+    intent: Intent | None = None,
+) -> Actuator[Priority]:
+    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
+    return PriorityActuator(host, Shield(protected, own, intent or Intent()))

@@ -52,6 +52,21 @@ def protected_process(host: Host, groups: Groups, pid: int, shield: Shield) -> s
     return _protected(host, groups, pid, shield, {str(os.getpid()): "stead itself", **shield.own()})
 
 
+def protected_in_session(host: Host, groups: Groups, session: int, shield: Shield, but: int) -> str:
+    """Why the processes of a session, but for one, forbid weighing it down, naming the first such; empty when none does."""
+    own = {str(os.getpid()): "stead itself", **shield.own()}
+    for name in host.list("/proc"):
+        try:
+            if not name.isdigit() or int(name) == but or parse_stat(host.read(f"/proc/{name}/stat", 4096)).session != session:
+                continue
+        except (OSError, ValueError, IndexError):
+            continue  # it has just ended
+        why = _protected(host, groups, int(name), shield, own)
+        if why:
+            return f"process {name} is in it, {why}"
+    return ""
+
+
 def _protected(host: Host, groups: Groups, pid: int, shield: Shield, own: Mapping[str, str]) -> str:
     if pid == 1:
         return "the init system"
