@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from stead.cgroups.tree import Groups, Mount, parse_membership, parse_mounts
 from stead.host import LocalHost
-from tests.cgroups.groups import group, put, real_groups, sleeper
+from tests.cgroups.groups import group, put, real_groups, removed, sleeper
 from tests.cgroups.recorded import MOUNTS, RecordedHost
 
 CONTAINER = "510 500 0:26 /docker/0a1b /sys/fs/cgroup/memory ro,nosuid master:11 - cgroup cgroup rw,memory\n"
@@ -135,3 +137,35 @@ def test_this_machines_own():
         assert len(groups.folders(path)) == 5
     assert groups.id_of(path) is None and not groups.is_there(target)
     assert groups.path_of(os.getpid(), "cpu") is not None and groups.unit_of("/system.slice/x.service") is None
+
+
+def test_a_threaded_group_tells_the_processes_that_its_threads_are_of() -> None:
+    _, groups = real_groups()
+    place = groups.unified(f"/steadtest-{os.getpid()}-threaded")
+    if place is None:
+        pytest.skip("there is no tree of version 2 here")
+    top = Path(place)
+    top.mkdir()
+    below = top / "threads"
+    code = "import threading, time; t = threading.Thread(target=time.sleep, args=(600,)); t.start(); t.join()"
+    try:
+        with sleeper(code) as pid:
+            below.mkdir()
+            (top / "cgroup.procs").write_text(str(pid))
+            (below / "cgroup.type").write_text("threaded")
+            (below / "cgroup.threads").write_text(thread_of(pid))
+            assert groups.pids(f"/{top.name}/threads") == (pid,)
+    finally:
+        removed(below)
+        removed(top)
+
+
+def thread_of(pid: int) -> str:
+    """A thread of a process besides its first, once it has one."""
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until:
+        found = [one.name for one in Path(f"/proc/{pid}/task").iterdir() if one.name != str(pid)]
+        if found:
+            return found[0]
+        time.sleep(0.01)
+    raise AssertionError("it began no thread")

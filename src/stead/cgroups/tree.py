@@ -11,6 +11,8 @@ each is taken for one group; its identity is then the inode of the first tree th
 from __future__ import annotations
 
 import contextlib
+import errno
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from stead.cgroups.owners import Owner, owner_by_path, unit_in
@@ -173,11 +175,22 @@ class Groups:
         return {place: tree for place, tree in places.items() if self._host.inode(place) is not None}
 
     def _collect(self, place: str, tree: str, deep: bool, found: set[int], depth: int) -> None:
-        with contextlib.suppress(OSError):  # it is gone, or threaded: then its processes are told above it
+        try:
             found.update(int(pid) for pid in self._host.read(f"{place}/cgroup.procs", _MOST).split())
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                found.update(self._of_threads(place))
         if deep and depth:
             for name in self._below(place, tree):
                 self._collect(f"{place}/{name}", tree, True, found, depth - 1)
+
+    def _of_threads(self, place: str) -> Iterator[int]:
+        """The processes that the threads of a threaded group are of: the kernel lists such a group's threads alone."""
+        with contextlib.suppress(OSError):
+            for tid in self._host.read(f"{place}/cgroup.threads", _MOST).split():
+                with contextlib.suppress(OSError):
+                    lines = self._host.read(f"/proc/{int(tid)}/status", 1 << 16).splitlines()
+                    yield from (int(line.split()[1]) for line in lines if line.startswith(b"Tgid:"))
 
     def _below(self, place: str, tree: str) -> list[str]:
         """The groups right below a folder: what has processes of its own to tell of."""
