@@ -163,6 +163,24 @@ def test_a_contender_in_an_idle_group_is_blamed_for_nothing_and_wants_as_much(cr
     assert found["infra.contender_demand", subject] == pytest.approx(2.0)
 
 
+def test_of_many_contenders_the_hungriest_are_told_and_go_on_to_be(crowd: Crowd) -> None:
+    seen = contention(best_effort=("job",))
+    for pid in range(100, 130):
+        crowd.born(pid, "job")
+    second(crowd, seen)
+
+    def told(ran: dict[int, float]) -> set[int]:
+        for pid, ran_s in ran.items():
+            crowd.run(pid, ran_s)
+        found = {subject for metric, subject in values(second(crowd, seen)) if metric == "infra.contender_cores"}
+        return {int(subject.partition(":")[2].partition("@")[0]) for subject in found}
+
+    first = told({pid: (pid - 99) / 100 for pid in range(100, 130)})
+    assert len(first) == 16
+    crowd.ends(min(first))
+    assert told({pid: 0.5 for pid in range(100, 130) if pid not in first}) >= first - {min(first)}
+
+
 def test_every_descriptor_is_let_go(crowd: Crowd) -> None:
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     seen = contention()

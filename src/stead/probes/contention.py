@@ -29,6 +29,7 @@ from stead.protocols import Host
 Readings = Callable[[str, str, float], list[float]]  # (metric, subject, the last … seconds) → the values, oldest first
 RESOURCES: Final[tuple[Resource, ...]] = ("cpu", "memory", "io")
 GROWTH_MS: Final = 10_000
+MOST_TOLD: Final = 16  # contenders: a pattern may fit hundreds of processes that come and go
 NOBODY: Final = "nothing matches it now"
 NOT_APART: Final = "it shares its control group with others, or kernel and host have no pressure of groups"
 
@@ -65,6 +66,7 @@ class Contention(SystemProbe):
         self._groups: Groups | None = None
         self._lost: dict[str, deque[tuple[int, float]]] = {}  # subject → (mono_ms, what its objective is about), in its window
         self._held: dict[str, deque[tuple[int, int]]] = {}  # contender → (mono_ms, bytes)
+        self._told: list[Thing] = []  # the contenders of this tick
         self._suffers: dict[str, str] = {}  # contender → the protected thing that it holds up most
 
     def read_linux(self, host: Host, now: Now) -> Reading:
@@ -78,7 +80,8 @@ class Contention(SystemProbe):
         table.update(host, now, last_pid)
         self.members.update(host, groups, table, now)
         protected = {thing.subject: self._cpu(host, thing, last_pid) for thing in self.members.protected}
-        contenders = {thing.subject: self._use(host, groups, thing, last_pid, now) for thing in self.members.contenders}
+        self._told = self._chosen()
+        contenders = {thing.subject: self._use(host, groups, thing, last_pid, now) for thing in self._told}
         losses = {
             thing.subject: self._loss(host, groups, thing, protected[thing.subject], now) for thing in self.members.protected
         }
@@ -118,6 +121,15 @@ class Contention(SystemProbe):
         if task.threads == 1 or not task.cores:
             return task.cores, task.waited_s
         return self._threads.times(host, task, self._table.elapsed_ms, last_pid)
+
+    def _chosen(self) -> list[Thing]:
+        """Whom to tell of: those told of already while they are there, then the hungriest, at most sixteen."""
+        there = {thing.subject: thing for thing in self.members.contenders}
+        if len(there) <= MOST_TOLD:
+            return self.members.contenders
+        told = [there.pop(old.subject) for old in self._told if old.subject in there]
+        others = sorted(there.values(), key=lambda thing: -sum(task.cores or 0.0 for task in thing.tasks))
+        return [*told, *others[: MOST_TOLD - len(told)]]
 
     def _use(self, host: Host, groups: Groups, thing: Thing, last_pid: int, now: Now) -> Use:
         """What a contender takes."""
@@ -195,7 +207,7 @@ class Contention(SystemProbe):
     def _facts(self, host: Host, now: Now) -> tuple[Fact, ...]:
         """What the contenders are called, and whom each holds up most: labels of what is found."""
         facts = []
-        for thing in self.members.contenders:
+        for thing in self._told:
             if not thing.path and thing.tasks:
                 root = next((task for task in thing.tasks if task.subject == thing.subject), thing.tasks[0])
                 facts.append(Fact("process", thing.subject, self._details.words(host, root, now)))
