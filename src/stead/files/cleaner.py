@@ -88,17 +88,20 @@ class Cleaner:
         self._touched[target.key] = self._looks + 1
 
     def look(self, target: Target) -> Look | None:
-        """One file as it is; None when that very file is nowhere. Raises SteadError, OSError."""
+        """One file as it is; None when that very file is nowhere. Raises SteadError, OSError.
+
+        What must not be done with it is not asked of one that stead has just changed: nothing is planned for it before a new look.
+        """
         path, identity = meant(target.name), target.identity
         if not {"mtime_ns", "bytes"} <= identity.keys():
             return None
         try:
             with self._way(path) as way:
-                return self._look(way, path, identity)
+                return self._look(way, path, identity, target.key in self._touched)
         except FileNotFoundError:
             return None
 
-    def _look(self, way: Way, path: bytes, identity: dict[str, str]) -> Look | None:
+    def _look(self, way: Way, path: bytes, identity: dict[str, str], touched: bool = True) -> Look | None:
         key, size = key_of(path, identity), int(identity["bytes"])
         grabbed = left = False
         folder = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
@@ -113,7 +116,7 @@ class Cleaner:
         packed = packing.packed_in(way, identity)
         file = way.stat()
         if is_it(file, identity) and file is not None:
-            return Look("here", packed or left, size, self._objections(way, path, file))
+            return Look("here", packed or left, size, () if touched else self._objections(way, path, file))
         if grabbed:
             return Look("here", True, size)  # a compression was interrupted: `here` is put back from quarantine
         return Look("compressed", True, size) if packed else None

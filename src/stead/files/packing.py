@@ -16,7 +16,7 @@ from typing import Final
 from stead.files import gz
 from stead.files.openers import opener
 from stead.files.paths import shown
-from stead.files.quarantine import drop, grab, in_use, is_it, put_back, settle, unlink_counted
+from stead.files.quarantine import drop, grab, in_use, is_it, make_sure, put_back, settle, unlink_counted
 from stead.files.rename import rename
 from stead.files.way import Way, open_in, stat_in
 from stead.model.errors import SteadError
@@ -112,15 +112,9 @@ def _name(way: Way, made: int, name: bytes) -> None:
 def _retire(way: Way, plain: int, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:
     """The plain form goes, if it is still the one that was compressed and nobody has it open."""
     grab(way, quarantine, key + PLAIN, identity, note)
-    now, taken = os.fstat(plain), stat_in(quarantine, key + PLAIN)
-    same = taken is not None and (taken.st_dev, taken.st_ino) == (now.st_dev, now.st_ino) and is_it(now, identity)
-    who = opener(plain)
-    if who or not same:
-        put_back(way, quarantine, key + PLAIN, note)
-        settle(way.folder, quarantine)
-        raise in_use(shown(way.name), who or "somebody who changed it")
+    make_sure(way, quarantine, key + PLAIN, plain, identity, note)
     settle(quarantine, way.folder)
-    unlink_counted(quarantine, key + PLAIN, now.st_blocks * 512, note)
+    unlink_counted(quarantine, key + PLAIN, os.fstat(plain).st_blocks * 512, note)
 
 
 def unpack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:

@@ -101,14 +101,21 @@ class Quarantine:
 
     def put(self, way: Way, quarantine: int, key: bytes, origin: Origin, note: Note) -> None:
         """Move a file into quarantine. SteadError when it is open or not the one that is meant; then it is where it was."""
-        _refuse_open(way)
-        _write_origin(quarantine, key, origin)
+        descriptor = open_in(way.folder, way.name)
         try:
-            grab(way, quarantine, key, origin.identity, note)
-        except BaseException:
-            if stat_in(quarantine, key) is None:
-                drop(quarantine, key + ORIGIN)
-            raise
+            who = opener(descriptor)
+            if who:
+                raise in_use(shown(way.name), who)
+            _write_origin(quarantine, key, origin)
+            try:
+                grab(way, quarantine, key, origin.identity, note)
+                make_sure(way, quarantine, key, descriptor, origin.identity, note)
+            except BaseException:
+                if stat_in(quarantine, key) is None:
+                    drop(quarantine, key + ORIGIN)
+                raise
+        finally:
+            os.close(descriptor)
         settle(quarantine, way.folder)
 
     def give_back(self, way: Way, quarantine: int, key: bytes, note: Note) -> None:
@@ -163,6 +170,20 @@ def grab(way: Way, quarantine: int, key: bytes, identity: Mapping[str, str], not
     put_back(way, quarantine, key, note)
     what = "another file was put in its place, or it was changed, in this very moment"
     raise SteadError(what, shown(way.name), "it is where it was; it is looked at again later", code="files.changed")
+
+
+def make_sure(way: Way, quarantine: int, key: bytes, plain: int, identity: Mapping[str, str], note: Note) -> None:
+    """After a grab, when nobody finds it at its path any more. SteadError, and it is back, when it was opened or changed just then.
+
+    `plain` is its descriptor, opened before. Who has it open is asked first: only then does its content stay as it is.
+    """
+    who = opener(plain)
+    now, taken = os.fstat(plain), stat_in(quarantine, key)
+    same = taken is not None and (taken.st_dev, taken.st_ino) == (now.st_dev, now.st_ino) and is_it(now, identity)
+    if who or not same:
+        put_back(way, quarantine, key, note)
+        settle(way.folder, quarantine)
+        raise in_use(shown(way.name), who or "somebody who changed it")
 
 
 def put_back(way: Way, quarantine: int, key: bytes, note: Note) -> None:
@@ -220,16 +241,6 @@ def drop_orphans(quarantine: int) -> None:
             newest = os.fstat(quarantine).st_mtime
             if stat_in(quarantine, os.fsencode(name)[: -len(ORIGIN)]) is None and newest - file.st_mtime > _ORPHAN_S:
                 drop(quarantine, os.fsencode(name))
-
-
-def _refuse_open(way: Way) -> None:
-    descriptor = open_in(way.folder, way.name)
-    try:
-        who = opener(descriptor)
-    finally:
-        os.close(descriptor)
-    if who:
-        raise in_use(shown(way.name), who)
 
 
 def opened(place: bytes) -> int:
