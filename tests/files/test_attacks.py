@@ -229,6 +229,38 @@ def test_a_compression_that_was_overtaken_loses_nothing(place: Place, monkeypatc
     assert place.names() == set() and os.listdir(place.real("/var/log")) == [b"x.log.1"], "no stale copy stays beside it"
 
 
+def test_a_file_that_is_opened_in_the_very_moment_of_the_move_comes_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, kept = place.target(path := place.file("/var/log/x.log.1")), []
+    swap_on(monkeypatch, quarantine, "rename", lambda: kept.append(os.open(place.real(path), os.O_WRONLY | os.O_APPEND)))
+    with pytest.raises(SteadError, match="open"):
+        place.move(target, "quarantine")
+    os.write(kept[0], b"new line\n")
+    os.close(kept[0])
+    with open(place.real(path), "rb") as file:
+        assert file.read().endswith(b"new line\n"), "who had it open writes where people look"
+    assert place.names() == set()
+
+
+def test_a_compression_that_is_written_to_in_its_last_moment_loses_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, kept = place.target(path := place.file("/var/log/x.log.1"), inode=False), []
+    swap_on(monkeypatch, quarantine, "rename", lambda: kept.append(os.open(place.real(path), os.O_WRONLY | os.O_APPEND)))
+    real = quarantine.opener
+
+    def late(descriptor: int, *, fresh: bool = True) -> str:
+        for one in kept:  # it is written, and closed, before anybody can see that it was open
+            os.write(one, b"new line\n")
+            os.close(one)
+        kept.clear()
+        return real(descriptor, fresh=fresh)
+
+    monkeypatch.setattr(quarantine, "opener", late)
+    with pytest.raises(SteadError):
+        place.move(target, "compressed")
+    with open(place.real(path), "rb") as file:
+        assert file.read().endswith(b"new line\n"), "the newest is at its path"
+    assert place.names() == set() and os.listdir(place.real("/var/log")) == [b"x.log.1"]
+
+
 def test_the_quarantine_itself_can_not_be_prepared_by_others(place: Place, victim: Path) -> None:
     target = place.target(place.file("/var/log/x.log.1"))
     os.symlink(victim.parent, place.real("/state/quarantine"))

@@ -173,7 +173,7 @@ def grab(way: Way, quarantine: int, key: bytes, identity: Mapping[str, str], not
 
 
 def make_sure(way: Way, quarantine: int, key: bytes, plain: int, identity: Mapping[str, str], note: Note) -> None:
-    """After a grab, when nobody finds it at its path any more. SteadError, and it is back, when it was opened or changed just then.
+    """After a grab, when nobody finds it at its path any more. SteadError, and it is back, if it was opened or changed just then.
 
     `plain` is its descriptor, opened before. Who has it open is asked first: only then does its content stay as it is.
     """
