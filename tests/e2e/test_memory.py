@@ -31,6 +31,7 @@ for line in sys.stdin:
         held.append(bytearray({STEP_MB} << 20)); held[-1][::4096] = b"x" * len(held[-1][::4096])
         time.sleep(float(line))
 """
+PARENT = f"import os, signal\nwhile os.fork():\n    os.wait()\n{GROWS}"
 WORKS = f"""
 import sys, time
 held = bytearray({SHOP_MB} << 20); held[::4096] = b"x" * len(held[::4096])
@@ -181,6 +182,31 @@ def test_a_leaking_process_is_stopped_and_put_back_when_the_agent_says_so(tmp_pa
         place.leak.process.kill()
         wait_until(lambda: not one.findings("infra.memory_time_to_full"), "the finding clears", 40)
         one.stop()
+
+
+@pytest.mark.long  # the rung after that: what a process started goes on growing while it is stopped itself
+def test_what_grows_in_a_child_is_frozen_with_its_whole_family(tmp_path: Path, place: Place) -> None:
+    (tmp_path / "family").mkdir()
+    with contextlib.closing(Program(tmp_path / "family", LEAK, PARENT)) as leak:
+        put(place.groups, place.shared, leak.pid, ("memory",))
+        (child,) = wait_until(lambda: children(leak.pid), "it has a child")
+        put(place.groups, place.shared, child, ("memory",))
+        with agent(tmp_path, config=config(tmp_path, f"process:{LEAK}"), mode="act") as one:
+            wait_until(lambda: one.ask(m.GetStatus()).ticks >= 4, "it has seen how things were")
+            leak.go(STEP_MB / 30)
+            wait_until(lambda: newest(one, "freeze-hog"), "it is stopped itself")
+            wait_until(lambda: (run := newest(one, "freeze-family")) and run.state != "acting", "its family is frozen", 40)
+            held = settled(one, place, "freeze-family")
+            before = newest(one, "freeze-hog")
+            assert before and before.verdict and before.verdict.result == "no_help" and before.state == "undone"
+            one.ask(m.Undo(held.id))
+            wait_until(lambda: (run := newest(one, "freeze-family")) and run.state == "undone", "it is put back")
+            one.stop()
+        os.kill(child, 9)
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 ROUNDS = int(os.environ.get("STEAD_LEAKS", "100"))

@@ -15,7 +15,7 @@ from stead.cgroups.tree import Groups
 from stead.model.intent import Intent
 from stead.model.observe import MetricSpec, Now, Reading, Sample
 from stead.model.session import session_group
-from stead.probes.held_memory import GroupFiles, HeldMemory, resident_bytes
+from stead.probes.held_memory import GroupFiles, HeldMemory, is_frozen, resident_bytes
 from stead.probes.kernel_files import available_bytes, parse_loadavg_tasks, parse_meminfo
 from stead.probes.members import Members, Thing
 from stead.probes.proc_table import Table
@@ -73,7 +73,7 @@ class Headroom(SystemProbe):
         room, self._swap_free = available_bytes(sizes), sizes.get("SwapFree", 0)
         things = self._follow(groups)
         for thing in things:
-            self._read(host, thing, now)
+            self._read(host, groups, thing, now)
         samples = [Sample("infra.memory_room", "host", float(room))]
         wanted = sum(self._held[thing.subject][0].wanted for thing in things)
         for thing in things:
@@ -123,13 +123,14 @@ class Headroom(SystemProbe):
         self._alarms = (_PRESSURE, *events) if things else ()
         return things
 
-    def _read(self, host: Host, thing: Thing, now: Now) -> None:
+    def _read(self, host: Host, groups: Groups, thing: Thing, now: Now) -> None:
         held, files = self._held[thing.subject]
         if files is not None:
             held.take(files.size(host), files.held_back(host), now.mono_ms)
             return
-        size, stopped = resident_bytes(host, thing.tasks)
-        held.take(size, "stopped" if stopped else "", now.mono_ms)
+        size, stopped = resident_bytes(host, thing.tasks, self._members.at_ms == now.mono_ms)
+        frozen = not stopped and bool(thing.tasks) and is_frozen(host, groups, thing.tasks[0].pid)
+        held.take(size, "stopped" if stopped else "frozen" if frozen else "", now.mono_ms)
 
     def _samples(self, host: Host, groups: Groups, thing: Thing, room: int, wanted: float, now: Now) -> Iterator[Sample]:
         held, files = self._held[thing.subject]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from stead.cgroups.memory import V1_FILES, V2_FILES, GroupMemory, memory_of, page_bytes, parse_flat
+from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.host.procfs import parse_stat
 from stead.probes.proc_table import Task
@@ -19,7 +20,7 @@ from stead.protocols import Host
 
 SPAN_MS: Final = 2_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
 _AT_LIMIT: Final = 0.95
-_MOST_TASKS: Final = 64
+_MOST_READ: Final = 4
 
 
 class HeldMemory:
@@ -136,24 +137,42 @@ class GroupFiles:
                 source.close()
 
 
-def resident_bytes(host: Host, tasks: Sequence[Task]) -> tuple[int | None, bool]:
-    """What processes hold together, and whether all are stopped. The largest are read now, of the rest the last pass counts.
+def resident_bytes(host: Host, tasks: Sequence[Task], fresh: bool) -> tuple[int | None, bool]:
+    """What processes hold together, and whether all are stopped. None when all are gone.
 
-    None when all are gone. The table of processes does not look at one that did not run: it misses that one was stopped.
+    The table of processes counts whoever ran, where it is `fresh`; else the largest are read. It does not look at one that did
+    not run, and so misses that one was stopped: of the largest that is asked each time.
     """
-    page, total, alive, stopped = page_bytes(), 0, False, True
+    page, total, alive = page_bytes(), 0, False
+    asked = _MOST_READ if not fresh or not any(task.cores for task in tasks) else 1
+    stopped = True
     for place, task in enumerate(sorted(tasks, key=lambda task: -task.rss_pages)):
         pages, state = task.rss_pages, task.state
-        if place < _MOST_TASKS:
+        if place < asked:
             try:
                 stat = parse_stat(host.read(f"/proc/{task.pid}/stat", 1024))
             except (OSError, ValueError, IndexError):
                 continue
-            if stat.start_ticks != task.start_ticks or stat.state in "ZX":
+            if stat.start_ticks != task.start_ticks:
                 continue
             pages, state = stat.rss_pages, stat.state
-        total, alive, stopped = total + pages * page, True, stopped and state in "Tt"
+            stopped = stopped and state in "Tt"
+        if state in "ZX":
+            continue
+        total, alive = total + pages * page, True
     return (total, stopped) if alive else (None, False)
+
+
+def is_frozen(host: Host, groups: Groups, pid: int) -> bool:
+    """Is a process in a group of stead's own that is frozen?"""
+    path = groups.path_of(pid, "freezer") or ""
+    if not path.startswith(f"{STEAD}/"):
+        return False
+    folder, v1 = groups.folder(path, "freezer"), groups.kind("freezer") == "v1"
+    try:
+        return host.read(f"{folder}/{'freezer.state' if v1 else 'cgroup.freeze'}", 16).strip() not in (b"THAWED", b"0")
+    except OSError:
+        return False
 
 
 def _text(source: Source, host: Host) -> str:
