@@ -39,12 +39,19 @@ def write(name: str, value: str) -> None:
 
 
 @contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """One test of this machine at a time, whichever process it runs in."""
+    with open(Path(tempfile.gettempdir()) / f"stead-test-{what}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def ksm_as_found() -> Iterator[None]:
     """KSM stopped with nothing merged, for this test alone; skipped where there is none to change, or somebody uses it."""
     if not (FOLDER / "run").exists() or os.geteuid() != 0:
         pytest.skip("no KSM here that could be changed")
-    with open(Path(tempfile.gettempdir()) / "stead-test-ksm.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone("ksm"):
         if read("run") == "1" or number("pages_shared"):
             pytest.skip("somebody uses KSM here")
         found = {name: read(name) for name in ("run", *KNOBS) if (FOLDER / name).exists()}

@@ -20,7 +20,7 @@ from stead.model.errors import SteadError
 from stead.protocols import Completed
 from stead.testing import FakeHost
 from stead.testing.actuators import CHECKS, Case
-from tests.actuators.ksm import EQUAL, ksm_as_found, number, opted_in, read
+from tests.actuators.ksm import EQUAL, alone, ksm_as_found, number, opted_in, read
 
 UNIT = "web.service"
 SHOW = ("systemctl", "show", "--property=LoadState,MemoryKSM", "--", UNIT)
@@ -214,17 +214,18 @@ async def sysctl_case(name: str, value: int) -> AsyncIterator[Case]:
     host, path = LocalHost(), Path("/proc/sys") / name.replace(".", "/")
     if os.geteuid() != 0 or not os.access(path, os.W_OK):
         pytest.skip(f"{name} can't be set here")
-    found = path.read_text()
-    ratio = Path("/proc/sys/vm/dirty_background_ratio").read_text()
     target = sysctl(host, name)
     absent = msgspec.structs.replace(target, identity={"boot_id": "another"})
-    try:
-        yield Case(actuator(host), host, target, (Kernel(value=value), Kernel(value=value * 2)), absent, absent)
-    finally:
-        if name == "vm.dirty_background_bytes" and found.strip() == "0":
-            Path("/proc/sys/vm/dirty_background_ratio").write_text(ratio)
-        else:
-            path.write_text(found)
+    with alone("sysctl"):
+        found = path.read_text()
+        ratio = Path("/proc/sys/vm/dirty_background_ratio").read_text()
+        try:
+            yield Case(actuator(host), host, target, (Kernel(value=value), Kernel(value=value * 2)), absent, absent)
+        finally:
+            if name == "vm.dirty_background_bytes" and found.strip() == "0":
+                Path("/proc/sys/vm/dirty_background_ratio").write_text(ratio)
+            else:
+                path.write_text(found)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
