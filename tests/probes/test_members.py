@@ -120,6 +120,23 @@ def test_a_group_with_a_protected_process_in_it_is_left_out_and_said(crowd: Crow
     }
 
 
+def test_a_placed_contender_that_begins_something_protected_is_left_out_until_that_is_out_of_its_group(crowd: Crowd) -> None:
+    look = Look(crowd, intent("nginx", best_effort=("make", "tar")))
+    crowd.group("/stead/21-147")
+    crowd.born(21, "make", group="/stead/21-147")
+    crowd.born(30, "tar")
+    look()
+    assert look.contenders() == {"process:21@147": [21], "process:30@210": [30]}
+    crowd.born(32, "nginx", parent=21, group="/stead/21-147")
+    look()
+    assert look.contenders() == {"process:30@210": [30]}, "without its demand the lease of its placement lapses"
+    assert look.members.left_out == {"process:21@147": "nginx (pid 32) was begun in its group"}
+    crowd.put("/proc/32/cgroup", "0::/\n")
+    crowd.tick(60)
+    look()
+    assert look.contenders() == {"process:21@147": [21], "process:30@210": [30]}
+
+
 def test_a_process_that_was_moved_is_seen_within_a_minute(crowd: Crowd) -> None:
     crowd.group("/batch.slice")
     look = Look(crowd, intent("nginx", best_effort=("cgroup:/batch.slice",)))

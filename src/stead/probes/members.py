@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups, parse_membership
 from stead.model.intent import Intent, Matched, Pattern, Protect, guarded, pattern_of
 from stead.model.observe import Now
@@ -148,12 +149,15 @@ class Members:
                 why = "protected" if one.protects else one.guard
                 spoilt[group[0]] = f"{one.task.name} (pid {one.task.pid}) is in it, and is {why}"
             if one.protects or one.guard:
+                if one.path.startswith(f"{STEAD}/"):  # begun by a contender that stead has placed: that one is put back for it
+                    pid, _, ticks = one.path.split("/")[2].partition("-")
+                    spoilt[f"process:{pid}@{ticks}"] = f"{one.task.name} (pid {one.task.pid}) was begun in its group"
                 continue
             contender = self._group(groups, found, *group) if group is not None else self._tree(found, one)
             if contender is not None:
                 contender.tasks.append(one.task)
-        self.left_out = {path: why for path, why in spoilt.items()}
-        self.contenders = [thing for thing in found.values() if thing.path not in spoilt or not thing.path]
+        self.left_out = dict(spoilt)
+        self.contenders = [thing for thing in found.values() if (thing.path or thing.subject) not in spoilt]
         self._set_apart()
 
     def _group(self, groups: Groups, found: dict[str, Thing], path: str, pattern: str) -> Thing | None:
