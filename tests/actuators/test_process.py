@@ -52,6 +52,17 @@ async def test_a_stop_is_put_back_exactly() -> None:
         assert state(pid) in "SR"
 
 
+async def test_one_that_its_owner_protects_by_now_goes_on_again() -> None:
+    host = LocalHost()
+    with child() as pid:
+        await process.actuator(host).write(host, target(host, pid), Process(stopped=True))
+        later = process.actuator(host, intent=Intent((Protect(("process:python*",)),)))
+        await later.write(host, target(host, pid), Process(stopped=False))
+        assert state(pid) in "SR"
+        with pytest.raises(SteadError, match="protected"):
+            await later.write(host, target(host, pid), Process(stopped=True))
+
+
 async def test_an_end_asks_first_and_says_what_came_back(tmp_path) -> None:
     host, actuator = LocalHost(), process.actuator(LocalHost())
     with child(TIDY.replace("sys.argv[1]", repr(str(tmp_path / "said")))) as pid:
