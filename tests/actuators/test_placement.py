@@ -19,6 +19,7 @@ from stead.flow.write import between, to_record
 from stead.host import LocalHost
 from stead.model.change import ABSENT, Step, Target
 from stead.model.errors import SteadError
+from stead.model.intent import Intent, Protect
 from stead.testing.actuators import CHECKS, Case
 from tests.actuators.children import target
 from tests.cgroups.groups import group, placed, put, real_groups
@@ -67,6 +68,17 @@ async def test_the_group_is_idle_as_a_whole_and_nothing_is_left_of_it(tmp_path):
     assert host.read("/sys/fs/cgroup/stead/cgroup.subtree_control") == b"+cpu\n"
     await put_back(placement, host, step)
     assert host.inode("/sys/fs/cgroup/stead") is None and host.read(f"/proc/{PID}/cgroup") == b"0::/\n"
+
+
+async def test_what_held_it_is_taken_off_also_when_it_is_protected_by_now(tmp_path):
+    host, placement, mine = recorded(tmp_path)
+    await moved(placement, host, mine)
+    step = await moved(placement, host, mine, cpu_max_percent=40.0)
+    later: Any = actuator(host, intent=Intent((Protect(("process:hog",)),)))
+    with pytest.raises(SteadError, match="protected"):
+        await later.write(host, mine, Placement(group="best-effort", cpu_max_percent=30.0))
+    await later.put_back(host, mine, msgspec.convert(step.before, Placement))
+    assert (await later.read(host, mine)).cpu_max_percent == "max"
 
 
 async def test_a_kernel_without_idle_groups_gives_it_the_least_weight(tmp_path):

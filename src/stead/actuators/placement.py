@@ -108,13 +108,23 @@ class PlacementActuator:
 
     async def write(self, host: Host, target: Target, want: Placement | Absent) -> None:
         """Move it, or set what holds it. ProcessLookupError when it is gone; SteadError for what stead or the kernel refuses."""
+        await self._set(host, target, want, refusing=True)
+
+    async def put_back(self, host: Host, target: Target, want: Placement | Absent) -> None:
+        """The same for what was there before, which stead never refuses: one that is protected by now is not left held."""
+        await self._set(host, target, want, refusing=False)
+
+    async def _set(self, host: Host, target: Target, want: Placement | Absent, *, refusing: bool) -> None:
         now = await self.read(host, target)
         mine = self._mine(host, target)
         if isinstance(want, Absent) or isinstance(now, Absent) or mine is None:
             raise ProcessLookupError(f"{target} is gone")
         pid, path, alive = mine
         wanted = self._absolute(_fields(want), path, target)
-        self._refuse(pid, path, now, {key: value for key, value in wanted.items() if not _same(key, getattr(now, key), value)})
+        if refusing:
+            self._refuse(
+                pid, path, now, {key: value for key, value in wanted.items() if not _same(key, getattr(now, key), value)}
+            )
         where = wanted.get("group", now.group)
         if where != path:
             return await self._back(host, path)
