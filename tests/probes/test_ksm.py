@@ -124,6 +124,7 @@ def test_processes_of_one_program_in_a_unit_are_alike_until_one_opts_in(host: Fa
         process(host, 540 + index, out, 6000, name=f"part{index}", cgroup="0::/system.slice/parts.service\n")
     process(host, 510, out, 100, name="master", cgroup=service)
     assert alike_bytes(host, PAGE) == {"web.service": (4 * 6000 + 0 + 1 + 2 + 3) * PAGE}
+    knobs(host, general_profit="0\n")
     clock, made = FakeClock(), probe()
     reading = made.read(host, clock.now())
     assert one(reading, "infra.alike_bytes", "unit:web.service").value == (4 * 6000 + 6) * PAGE
@@ -132,10 +133,15 @@ def test_processes_of_one_program_in_a_unit_are_alike_until_one_opts_in(host: Fa
     assert ("infra.alike_bytes", "unit:web.service") not in read(made, host, clock, 600_000)
 
 
-def test_nobody_is_alike_where_the_kernel_does_not_tell_who_opted_in(host: FakeHost) -> None:
+def test_nobody_is_alike_where_whole_processes_can_not_be_merged(host: FakeHost) -> None:
     for index in range(5):
         process(host, 500 + index, "ksm_rmap_items 0\n", 6000, name="worker", cgroup="0::/system.slice/web.service\n")
-    assert alike_bytes(host, PAGE) == {}
+    subject = ("infra.alike_bytes", "unit:web.service")
+    assert subject not in values(probe().read(host, FakeClock().now()))
+    knobs(host, general_profit="0\n")
+    for index in range(5):
+        files(host, **{f"proc__{500 + index}__smaps": "00400000-00401000 r--p 0 0:0 1 /x\nVmFlags: rd mr mw me\n"})
+    assert values(probe().read(host, FakeClock().now()))[subject] == 4 * 6000 * PAGE
 
 
 def test_ksmd_is_the_kernels_own_and_no_program_of_that_name(host: FakeHost) -> None:

@@ -100,7 +100,7 @@ class Ksm(SystemProbe):
             net,
             Sample("infra.ksm_pages_to_scan", "host", members / page * counts.sleep_ms / 1000 / ROUND_S),
         )
-        return Reading((*samples, *self._profits(), *self._alikes(host, now)), facts)
+        return Reading((*samples, *self._profits(), *(self._alikes(host, now) if counts.profit is not None else ())), facts)
 
     def read_psutil(self, host: Host, now: Now) -> Reading:
         """Say that only Linux has it."""
@@ -146,7 +146,7 @@ class Ksm(SystemProbe):
         return (*(Fact("ksm.opted_in_bytes", one.subject, one.bytes) for one in self._members[:_TOP]), *ended)
 
     def _alikes(self, host: Host, now: Now) -> list[Sample]:
-        """Units that could be merged, looked for each ten minutes."""
+        """Units that could be merged, looked for each ten minutes, where the kernel can merge whole processes (6.4)."""
         if self._alike_ms is None or now.mono_ms - self._alike_ms >= _ALIKE_MS:
             self._alike_ms, self._alike = now.mono_ms, alike_bytes(host, page_bytes())
         return [Sample("infra.alike_bytes", f"unit:{unit}", float(size)) for unit, size in self._alike.items()]

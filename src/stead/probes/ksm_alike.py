@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Final
 
 from stead.cgroups.owners import unit_in
-from stead.probes.ksm_members import parse_ksm_stat
+from stead.probes.ksm_members import asks, parse_ksm_stat
 from stead.protocols import Host
 
 LEAST_PROCESSES: Final = 4
@@ -19,7 +19,7 @@ LEAST_BYTES: Final = 64 << 20
 def alike_bytes(host: Host, page: int) -> dict[str, int]:
     """Unit → bytes that its processes of one program hold beyond the largest of them, of units that did not opt in.
 
-    Empty where the kernel does not tell who opted in, and where there are no units. Raises OSError when /proc can't be listed.
+    Empty where there are no units. Raises OSError when /proc can't be listed.
     """
     held: dict[tuple[str, str], list[int]] = defaultdict(list)
     asked: set[str] = set()
@@ -34,9 +34,10 @@ def alike_bytes(host: Host, page: int) -> dict[str, int]:
             name = host.read(f"/proc/{pid}/comm", 64).decode("utf-8", "replace").strip()
             sizes = host.read(f"/proc/{pid}/statm", 256).split()
             anonymous = max(int(sizes[1]) - int(sizes[2]), 0) * page
+            opted = asks(host, pid, stat)
         except (OSError, ValueError, IndexError):
             continue  # ended, or not ours to see
-        if stat.get("ksm_merge_any", 1):
+        if opted:
             asked.add(unit)
         held[unit, name].append(anonymous)
     found: dict[str, int] = defaultdict(int)

@@ -30,7 +30,7 @@ def opted_in(host: Host, page: int) -> tuple[Member, ...]:
             continue
         try:
             stat = parse_ksm_stat(host.read(f"/proc/{pid}/ksm_stat", 4096).decode("ascii", "replace"))
-            if not _asks(host, pid, stat):
+            if not asks(host, pid, stat):
                 continue
             sizes = host.read(f"/proc/{pid}/statm", 256).split()
             ticks = host.start_ticks(int(pid))
@@ -65,7 +65,8 @@ def find_ksmd(host: Host) -> int | None:
     return None
 
 
-def _asks(host: Host, pid: str, stat: dict[str, int]) -> bool:
+def asks(host: Host, pid: str, stat: dict[str, int]) -> bool:
+    """Did this process opt in? `stat`: its ksm_stat, as parsed. Raises OSError when it is gone."""
     if "ksm_mergeable" in stat:
         return bool(stat["ksm_mergeable"] or stat.get("ksm_merge_any"))
     if not stat:
