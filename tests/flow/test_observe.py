@@ -128,3 +128,21 @@ def test_a_tick_that_comes_a_little_soon_still_reads() -> None:
     for number in range(60):
         observer.observe(at(number + (0.004 if number % 7 == 0 else 0.001)))
     assert steady.reads == 60
+
+
+def test_a_probe_that_is_called_for_is_read_before_its_time_and_alone() -> None:
+    class Called(Steady):
+        name = "called"
+        metrics = (MetricSpec("called.value", "count", "one"),)
+
+    calm, called = Steady(), Called()
+    observer = Observer([calm, called], None)  # type: ignore[arg-type]
+    observer.observe(at(0))
+    observer.observe(at(0.3))
+    assert (calm.reads, called.reads) == (1, 1)
+    observer.hasten("called")
+    observer.hasten("no such probe")
+    observer.observe(at(0.35))
+    assert (calm.reads, called.reads) == (1, 2)
+    observer.observe(at(1.0))
+    assert calm.reads == 2, "the grid of the others is as it was"
