@@ -136,24 +136,19 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     workloads = ProcessWorkloads(config.workloads, Path(paths.state), host, clock)
     wired.drivers = {workloads.kind: workloads}
     autonomy = wired.autonomy = AutonomyFile(Path(paths.state), Path(paths.pause), begin)
-    offered = {"host": host, "drivers": wired.drivers, "autonomy": autonomy, "protected": policy.protected, "own": wired.own}
-    intent = config.intent
-    offered |= {"intent": intent, "process_table": Table(), "readings": wired.readings, "members": wired.members}
-    cleaner = wired.cleaner = Cleaner(host, paths.state, policy.protected)
-    offered |= {"cleaner": cleaner}
+    wired.cleaner = Cleaner(host, paths.state, policy.protected)
+    offered = offers(wired, policy)
     actuators = loaded(wired, "stead.actuators", offered)
     catalog = load_catalog(config.catalog, known_metrics=None, actuators=set(actuators))
-    cleaner.rule_by(catalog.cleaning)
+    wired.cleaner.rule_by(catalog.cleaning)
     probes: list[Probe] = [*loaded(wired, "stead.probes", offered).values()]
     road_probe = RoadProbe(lambda limit: wired.ledger.runs("runs", limit), lambda: wired.road.waiting())
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
-    aims = [one.objective.metric for one in intent.protect if one.objective]
+    aims = [one.objective.metric for one in config.intent.protect if one.objective]
     series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s, remember=aims)
-    units = {name: spec.unit for name, spec in observer.specs().items()} | {
-        one.metric_id: one.unit for one in catalog.metrics.values()
-    }
-    store = SeriesStore(Path(paths.state) / "series.db", config.store, snapshot_s=config.agent.snapshot_s, units=units)
-    wired.raw = RawWriter(store)
+    catalogued = {one.metric_id: one.unit for one in catalog.metrics.values()}
+    units = {name: spec.unit for name, spec in observer.specs().items()} | catalogued
+    wired.raw = RawWriter(SeriesStore(state / "series.db", config.store, snapshot_s=config.agent.snapshot_s, units=units))
     hands = Hands(
         host=host,
         actuators=actuators,
@@ -167,10 +162,9 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
         new_id=new_id,
         name=wired.host_name,
     )
+    detectors = tuple(loaded(wired, "stead.detectors", offered).values())
     wired.road = Road(
-        Plugged(
-            observer, tuple(loaded(wired, "stead.detectors", offered).values()), actuators, wired.drivers, cleaner.candidates
-        ),
+        Plugged(observer, detectors, actuators, wired.drivers, wired.cleaner.candidates),
         Place(
             host=host,
             name=wired.host_name,
@@ -192,6 +186,22 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
         default_ceiling=PROFILE_CEILINGS[config.safety.profile],
     )
     wired.orders = Orders(wired.road)
+
+
+def offers(wired: Wired, policy: Policy) -> dict[str, object]:
+    """What plugins may ask for by name."""
+    return {
+        "host": wired.host,
+        "drivers": wired.drivers,
+        "autonomy": wired.autonomy,
+        "protected": policy.protected,
+        "own": wired.own,
+        "intent": wired.config.intent,
+        "process_table": Table(),
+        "readings": wired.readings,
+        "members": wired.members,
+        "cleaner": wired.cleaner,
+    }
 
 
 def new_id() -> str:
