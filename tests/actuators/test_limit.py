@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from stead.actuators.limit import Limit, LimitActuator, actuator
-from stead.flow.write import to_record
+from stead.flow.write import READ_TIMEOUT_S, to_record
 from stead.model.change import ABSENT, Step, Target
 from stead.model.errors import SteadError
 from stead.model.intent import Intent, Protect
+from stead.protocols import Completed
 from stead.testing.actuators import CHECKS, Case
 from tests.cgroups.recorded import CONTROL, RecordedHost
 
@@ -235,6 +236,30 @@ async def test_a_limit_below_what_it_needs_is_refused_before_and_at_the_write(tm
     with pytest.raises(SteadError, match=words):
         await limit.write(host, target_of(limit, path), Limit(**want))
     assert (await limit.read(host, target_of(limit, path))).memory_max_bytes == "max"
+
+
+async def test_a_limit_that_ends_processes_needs_to_know_what_they_use(tmp_path):
+    host, limit, path = hosted(tmp_path)
+    host.remove(f"/sys/fs/cgroup{path}/memory.stat")
+    with pytest.raises(SteadError, match="what it uses is not known"):
+        await planned(limit, host, path, memory_max_bytes=1 << 30)
+    await made(limit, host, path, memory_high_bytes=1 << 30)
+
+
+async def test_a_systemd_that_is_slow_to_say_its_version_does_not_keep_an_undo_waiting(tmp_path, monkeypatch):
+    host, limit, path = hosted(tmp_path, 252)
+    run, asked = host.run, dict[str, float]()
+
+    async def slow(argv: Any, timeout_s: float, stdin: bytes = b"", limit: int = 1 << 20) -> Completed:
+        if argv[1] == "show":
+            asked["s"] = timeout_s
+            return Completed(None, "", "")
+        return await run(argv, timeout_s)
+
+    monkeypatch.setattr(host, "run", slow)
+    step = await made(limit, host, path, cpu_max_percent=25.0)
+    await limit.put_back(host, step.target, msgspec.convert(step.before, Limit))
+    assert asked["s"] <= READ_TIMEOUT_S / 2
 
 
 async def test_what_swap_has_room_for_can_be_given_back(tmp_path):

@@ -104,7 +104,10 @@ def _intended(host: Host, groups: Groups, pid: int, name: str, intent: Intent) -
 
 
 def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any]) -> str:
-    """Why these values would choke the group rather than limit it; empty when they would not. Unknown use forbids nothing."""
+    """Why these values would choke the group rather than limit it; empty when they would not.
+
+    Unknown use forbids what would end processes (memory_max), and not what only slows or refuses.
+    """
     percent = want.get("cpu_max_percent", MAX)
     if percent != MAX and float(percent) < LEAST_CPU_PERCENT:
         return f"{percent:g} % of a core is less than the {LEAST_CPU_PERCENT:g} % that anything needs to end what it began"
@@ -116,6 +119,8 @@ def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any]) ->
     for field in ("memory_high_bytes", "memory_max_bytes"):
         value = want.get(field, MAX)
         needed = None if value == MAX else working_set_bytes(host, groups, path)
+        if value != MAX and needed is None and field == "memory_max_bytes":
+            return "what it uses is not known, and a limit below that would end its processes"
         if needed is not None and int(value) < needed:
             return f"{field} of {value} is below the {needed} bytes that it uses and can't give back"
     return ""

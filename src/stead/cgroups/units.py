@@ -20,6 +20,7 @@ from stead.protocols import Host
 
 CONTROL: Final = ("/run/systemd/system.control", "/run/systemd/transient")
 COMMAND_S: Final = 25.0
+VERSION_S: Final = 2.0
 LATENCY: Final = "IODeviceLatencyTargetSec"
 _IO: Final = dict(
     zip(devices.KEYS, ("IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax"), strict=True)
@@ -134,8 +135,8 @@ def _tidied(host: Host, unit: str, props: Iterable[str], keep: frozenset[str]) -
 
 
 async def version(host: Host) -> int | None:
-    """The number of systemd's version; None when it does not say."""
-    done = await host.run(("systemctl", "show", "--property=Version"), COMMAND_S)
+    """The number of systemd's version; None when it does not say, or not soon: an undo must not wait for that."""
+    done = await host.run(("systemctl", "show", "--property=Version"), VERSION_S)
     text = done.out.strip().partition("=")[2]
     number = text.partition(".")[0].partition("~")[0].partition("-")[0].partition(" ")[0]
     return int(number) if number.isdigit() else None
