@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.guest.bench import Bench, RefusedError
+from tests.guest.bench import PYTHON, Bench, RefusedError
 from tests.guest.machine import Machine
 from tests.guest.recipe import Recipe
 from tests.guest.stead import wait_until
@@ -63,6 +63,28 @@ def test_a_unit_is_merged_from_its_next_start_and_not_after_the_undo(newer: Mach
     assert newer.out(f"ls /run/systemd/system/ | grep {UNIT} | wc -l") == "0"
     newer.run(f"systemctl restart {UNIT}")
     assert not merges(newer)
+
+
+def test_a_service_of_many_alike_is_seen_until_it_opts_in(newer: Machine, actuators: Bench) -> None:
+    name = "steadtest-many.service"
+    program = f"/usr/bin/python3 -S -c '{CODE.replace('4 << 20', '20 << 20')}'"
+    newer.put("/etc/steadtest-many.sh", f"for i in 1 2 3 4; do {program} & done; wait\n")
+    newer.put(f"/etc/systemd/system/{name}", "[Service]\nExecStart=/bin/bash /etc/steadtest-many.sh\n")
+    look = (
+        "from stead.host import LocalHost as H; from stead.probes.ksm_alike import alike_bytes as a; "
+        f"print(a(H(), 4096).get('{name}', 0) >> 20)"
+    )
+    seen = f'{PYTHON} -c "{look}"'
+    newer.run(f"systemctl daemon-reload; systemctl start {name}")
+    try:
+        wait_until(lambda: int(newer.out(seen)) >= 60, "three of four hold 20 MiB each", 120)
+        told = actuators.apply(name, actuator="kernel", kind="unit", memory_ksm=True)
+        newer.run(f"systemctl restart {name}")
+        wait_until(lambda: newer.out(f"systemctl show -P TasksCurrent {name}") == "5", "they run again", 60)
+        assert int(newer.out(seen)) == 0
+        actuators.undo(name, told, actuator="kernel", kind="unit")
+    finally:
+        newer.run(f"systemctl stop {name}; rm /etc/systemd/system/{name} /etc/steadtest-many.sh; systemctl daemon-reload; true")
 
 
 def test_pages_of_units_are_merged_and_unmerged(newer: Machine, actuators: Bench) -> None:
