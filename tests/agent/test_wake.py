@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stead.agent.wake import APART_S, Wake
+from stead.agent.wake import APART_S, EARLY_AGAIN, EARLY_MOST, Wake
 from tests.cgroups.groups import group, real_groups
 
 THRASH = """
@@ -105,6 +105,20 @@ async def test_an_event_during_a_tick_is_not_lost(unified: Path) -> None:
         await asyncio.sleep(0.05)  # the loop has heard of it
         assert await wake.before(asyncio.get_running_loop().time() + 60) is True and hastened == ["asking"]
         (unified / "cgroup.freeze").write_text("0")
+
+
+async def test_a_group_that_rings_without_end_brings_no_endless_ticks(unified: Path) -> None:
+    with waking(Asking(f"{unified}/cgroup.events")) as (wake, _):
+        loop = asyncio.get_running_loop()
+        for time in range(int(EARLY_MOST)):
+            (unified / "cgroup.freeze").write_text(str(time % 2 ^ 1))
+            assert await wake.before(loop.time() + 60) is True
+        (unified / "cgroup.freeze").write_text("1")
+        assert await wake.before(loop.time() + 5 * APART_S) is False, "by now it waits for its time"
+        for _ in range(round(1 / EARLY_AGAIN)):
+            assert await wake.before(loop.time()) is False
+        (unified / "cgroup.freeze").write_text("0")
+        assert await wake.before(loop.time() + 60) is True, "one is earned again"
 
 
 async def test_a_group_that_went_is_let_go(unified: Path) -> None:

@@ -3,7 +3,8 @@
 The kernel tells by POLLPRI on a descriptor: of /proc/pressure/memory, once a trigger has been written to it (kernel psi.rst),
 and of memory.events of a group, until that is read again. All of them hang on one epoll, and that on the loop: nothing is asked
 in between. Without CAP_SYS_RESOURCE only windows of whole 2 s are to be had, so the shortest that the kernel takes is tried
-first.
+first. A group that is held at its limit rings without end: of ticks before their time there are a few at once, and then one in
+every few seconds, so that what is told lasts no longer than what it costs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from stead.protocols import Alarmed, Probe
 
 TRIGGERS: Final = (b"some 50000 500000\0", b"some 100000 1000000\0", b"some 150000 2000000\0")  # microseconds of each window
 APART_S: Final = 0.2  # the least time between two ticks
+EARLY_MOST: Final = 10.0  # ticks before their time in a row
+EARLY_AGAIN: Final = 0.25  # of one is earned again by each tick in its time
 _PRESSURE: Final = "/proc/pressure/"
 _MOST: Final = 64
 
@@ -32,6 +35,7 @@ class Wake:
         self._epoll: select.epoll | None = None
         self._rung: asyncio.Future[None] | None = None
         self._rang = False
+        self._early = EARLY_MOST
 
     def follow(self) -> None:
         """Listen to what the probes ask for now, and to nothing else."""
@@ -54,17 +58,23 @@ class Wake:
                 async with asyncio.timeout_at(due_s):
                     await self._rung
             except TimeoutError:
-                return False
+                return self._in_time()
             finally:
                 self._rung = None
-        called, self._rang = self._rang, False
+        called, self._rang = self._rang and self._early >= 1, False
         soonest = min(due_s, began + APART_S)
         await asyncio.sleep((soonest if called else due_s) - loop.time())
         if not called or soonest == due_s:
-            return False
+            return self._in_time()
+        self._early -= 1
         for probe in self._probes:
             self._hasten(probe.name)
         return True
+
+    def _in_time(self) -> bool:
+        """It is time for the ordinary tick, called or not."""
+        self._early = min(EARLY_MOST, self._early + EARLY_AGAIN)
+        return False
 
     def listens(self) -> tuple[str, ...]:
         """The files that it really listens to."""
