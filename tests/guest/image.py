@@ -78,6 +78,7 @@ def require_tools() -> None:
         raise CannotBuildError(f"a guest needs {', '.join(missing)}, and there is no apt-get to install it")
     if missing:
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False, timeout=300)
         command = ["apt-get", "install", "-qq", "--no-install-recommends", *missing]
         if subprocess.run(command, env=environ, capture_output=True, check=False, timeout=600).returncode:
             raise CannotBuildError(f"apt-get could not install {', '.join(missing)}")

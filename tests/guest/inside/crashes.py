@@ -95,7 +95,7 @@ async def kill_at_each(host: LocalHost, load: Load, wishes: list[Wish], marks: l
         after = [await seen(host, actuators, wish) for wish in wishes]
         told = json.loads((STATE / "told").read_text()) if (STATE / "told").exists() else {}
         rows.append({"mark": mark, "killed": died == -9, "before": before, "dead": dead, "after": after, **told})
-        if after != before:
+        if after != before and told.get("state") != "conflict":
             await put_back(host, actuators, wishes, before)
     return rows
 
