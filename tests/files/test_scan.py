@@ -216,6 +216,7 @@ def test_what_was_tried_in_vain_does_not_stand_before_the_others(place: Place, m
     later = time.monotonic() + 2 * DAY_S
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert found(place, "quarantine") == ["/tmp/a", "/tmp/b"]
+    assert place.cleaner._failed == {}, "nothing is remembered for ever"
 
 
 def test_what_the_policy_protects_is_no_candidate(place: Place) -> None:

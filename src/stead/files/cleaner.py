@@ -70,6 +70,9 @@ class Cleaner:
             self.found = scan(self.host, self.allow, self.quarantine, self._at_work, now.unix_ms)
             self._scanned_ms = now.mono_ms
             self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
+            now_s = time.monotonic()
+            for key in [key for key, at_s in dict(self._failed).items() if now_s - at_s >= IN_VAIN_S]:
+                self._failed.pop(key, None)
         return self.found
 
     def candidates(self, purpose: str, subject: str) -> tuple[Target, ...]:
@@ -90,7 +93,7 @@ class Cleaner:
     def look(self, target: Target) -> Look | None:
         """One file as it is; None when that very file is nowhere. Raises SteadError, OSError.
 
-        What must not be done with it is not asked of one that stead has just changed: nothing is planned for it before a new look.
+        What must not be done with it is not asked of one that stead has just changed: it is not planned for before a new look.
         """
         path, identity = meant(target.name), target.identity
         if not {"mtime_ns", "bytes"} <= identity.keys():
@@ -152,7 +155,7 @@ class Cleaner:
             if now is None:
                 raise FileNotFoundError(f"{target} is not there")
             if (now.place, now.compressed_copy) == (want, want == "compressed"):
-                del self._failed[target.key]
+                self._failed.pop(target.key, None)
                 return
             key = key_of(path, identity)
             holding = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
@@ -161,7 +164,7 @@ class Cleaner:
                 self._move(way, folder, path, identity, now, want, note, stop)
             finally:
                 os.close(folder)
-        del self._failed[target.key]
+        self._failed.pop(target.key, None)
         self.touched(target)
 
     def _move(
