@@ -52,6 +52,7 @@ class BoundSetting(msgspec.Struct, frozen=True):
         if self.template.actuator != step.actuator or self.target.key != step.target.key:
             return False
         return not self.fields or not step.owns or bool(self.fields & step.touched)
+
     one_of: bool = False
 
 
