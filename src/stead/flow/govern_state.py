@@ -12,8 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from stead.model.change import Govern, Governed, Record, Run, Step
+from stead.protocols import Latest
 
 SLACK: Final = 0.01  # of a range's ends: how far a system may round
+NEAR: Final = 0.8  # of a limit: what uses less of it does not feel it
 TOLD_MS: Final = 300_000  # an entry about a run's moves, at most so often
 
 
@@ -116,11 +118,23 @@ def within(rule: Govern, value: float) -> bool:
     return rule.low * (1 - SLACK) <= value <= rule.high * (1 + SLACK)
 
 
-def binds(run: Run) -> bool:
-    """Does a governed value of it limit anything still: is one away from its loose end?"""
+def binds(run: Run, latest: Latest) -> bool:
+    """Does a governed value of it limit anything still: is one away from its loose end, and does what it limits come near it?
+
+    Where the rule names what is used, and that is not known, it is not said to.
+    """
     stands = {one.step: one.value for one in run.governed}
     rules = ((index, step.govern) for index, step in enumerate(run.proposal.steps) if step.govern)
-    return any(stands.get(index, rule.low) < rule.high * (1 - SLACK) for index, rule in rules)
+    return any(_binds(rule, stands.get(index, rule.low), latest) for index, rule in rules)
+
+
+def _binds(rule: Govern, value: float, latest: Latest) -> bool:
+    if value >= rule.high * (1 - SLACK):
+        return False
+    if not rule.used_metric:
+        return True
+    used = latest(rule.used_metric, rule.used_subject)
+    return used is not None and used * rule.used_times >= NEAR * value
 
 
 def governed_steps(run: Run) -> list[int]:

@@ -1,7 +1,7 @@
 """Leases: what is held is held for a time, and goes on only while its reason stands. Without a reason it lapses and is put back.
 
 The reason is the open finding. A change that works can make its own finding clear, and would be given up and made again for ever;
-so what a playbook names in `keep_while` counts as well, and of a governed value that it still limits something.
+so what a playbook names in `keep_while` counts as well, and of a governed value that what it limits still comes near it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stands(run: Run, open_findings: Collection[str], latest: Latest) -> bool:
     unclear = run.verdict is not None and run.verdict.result == "inconclusive" and run.proposal.keep_unclear
     if run.verdict is None or not (run.verdict.result == "helped" or unclear):
         return False
-    return run.proposal.finding_id in open_findings or _goes_on(run, latest) or binds(run)
+    return run.proposal.finding_id in open_findings or _goes_on(run, latest) or binds(run, latest)
 
 
 def _still_wanted(road: Road, run: Run, now: Now) -> bool:
