@@ -9,6 +9,8 @@ from stead.host import LocalHost
 from stead.model.intent import Intent, Objective, Protect
 from stead.model.observe import Reading
 from stead.probes.contention import NOBODY, NOT_APART, Contention, probe, statistic
+from stead.probes.proc_table import Table
+from stead.probes.process import Processes
 from stead.testing import FakeClock, FakeHost
 from tests.probes.crowd import Crowd
 from tests.probes.hosts import one, values
@@ -213,3 +215,20 @@ def test_this_machine_tells_what_a_test_process_waits() -> None:
     found = one(seen.read(host, clock.advance(1000)), "infra.protected_cpu_wait", "protect:tests")
     seen.close()
     assert found.value is not None and 0.0 <= found.value <= 100.0
+
+
+@pytest.mark.parametrize("contention_first", [True, False])
+def test_probes_that_share_the_table_see_the_same_second(crowd: Crowd, contention_first: bool) -> None:
+    table = Table()
+    seen, processes = contention(table=table), Processes(table)
+    for moved in range(1, 4):
+        crowd.run(HOG, 0.5)
+        crowd.put(f"/proc/{HOG}/io", IO.format(read=1_000_000 * moved, written=0))
+        now = crowd.tick()
+        first = seen.read(crowd.host, now) if contention_first else None
+        listed = processes.read(crowd.host, now)
+        told = values(first or seen.read(crowd.host, now))
+    assert told["infra.contender_cores", HOGS] == values(listed)["infra.process_cpu_cores", HOGS] == pytest.approx(0.5)
+    assert told["infra.contender_io", HOGS] == pytest.approx(1_000_000)
+    (busiest,) = [one for one in listed.top.by_io if one.pid == HOG] if listed.top else [None]
+    assert busiest is None or busiest.io_bytes_per_s == pytest.approx(1_000_000)
