@@ -26,9 +26,11 @@ from tests.guest.units import unit
 
 from benchmarks.measure import Figure, publish
 from stead.catalog.files import FOLDER
+from stead.model import messages as m
 
 RECIPE: Final = Recipe(memory_mib=1024, more=("postgresql", "redis-server", "python3-requests", "python3-yaml"))
 SAVED: Final = 15.0
+SHOWN: Final = ("infra.memory_idle", "infra.contender_memory", "infra.contender_memory_full")
 STALLED: Final = 0.1
 POSTGRES = """
 set -e
@@ -39,14 +41,14 @@ runuser -u postgres -- $B/pg_ctl -D $D -w -s -o '-c shared_buffers=32MB -k /tmp 
 runuser -u postgres -- psql -q -h /tmp \
   -c "create table t as select i, repeat(md5(i::text), 8) as x from generate_series(1, 250000) i" \
   -c "create index on t (i)" -c "checkpoint"
-touch /run/steadtest/postgres
+touch /run/steadtest/ref-postgres
 while sleep 0.5; do runuser -u postgres -- psql -qAt -h /tmp -c "select count(x) from t where i < 500" >/dev/null; done
 """
 REDIS = """
 redis-server --port 0 --unixsocket /tmp/redis.sock --save '' --appendonly no >/dev/null &
 until redis-cli -s /tmp/redis.sock ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
-redis-cli -s /tmp/redis.sock debug populate 60000 key 1024 >/dev/null
-touch /run/steadtest/redis
+redis-cli -s /tmp/redis.sock eval "for i = 1, 60000 do redis.call('set', 'key:' .. i, string.rep(i, 200)) end" 0 >/dev/null
+touch /run/steadtest/ref-redis
 while sleep 0.5; do for i in 1 2 3; do redis-cli -s /tmp/redis.sock get key:$i >/dev/null; done; done
 """
 FILES = """
@@ -54,20 +56,20 @@ mkdir -p /var/tmp/served && cd /var/tmp/served
 for i in $(seq 12); do dd if=/dev/urandom of=f$i bs=1M count=8 status=none; done; sync
 python3 -m http.server --bind 127.0.0.1 8099 >/dev/null 2>&1 &
 sleep 5; cat f* >/dev/null
-touch /run/steadtest/files
+touch /run/steadtest/ref-files
 while sleep 0.5; do python3 -S -c 'print(len(open("/var/tmp/served/f1", "rb").read()))' >/dev/null; done
 """
 PYTHON = """
 exec python3 -c '
 import asyncio, email, http.server, json, requests, sqlite3, ssl, time, unittest, xml.dom.minidom, yaml
 table = {str(i): ("row", i, str(i) * 4) for i in range(120_000)}
-open("/run/steadtest/python", "w").close()
+open("/run/steadtest/ref-python", "w").close()
 while True:
     json.dumps([table[str(i)] for i in range(200)])
     time.sleep(0.2)
 '
 """
-WORKLOADS = {"postgres": POSTGRES, "redis": REDIS, "files": FILES, "python": PYTHON}
+WORKLOADS = {"ref-postgres": POSTGRES, "ref-redis": REDIS, "ref-files": FILES, "ref-python": PYTHON}
 SWAP = "fallocate -l 700M /var/tmp/swap && chmod 600 /var/tmp/swap && mkswap -q /var/tmp/swap && swapon /var/tmp/swap"
 
 
@@ -114,27 +116,27 @@ def working(guest: Machine) -> Iterator[None]:
         yield
 
 
-def measure(seconds: float) -> tuple[dict[str, Held], dict[str, Held], list[str]]:
-    """Before, after so many seconds of stead, and what its runs came to."""
+def measure(seconds: float) -> tuple[dict[str, Held], dict[str, Held], float, list[str]]:
+    """Before, after so many seconds of stead, how long that was in all, and what its runs and metrics came to."""
     found = image(RECIPE)
     with Machine(found, project(found)) as guest:
-        guest.run(f"mkdir -p /run/steadtest; {SWAP}")
+        guest.run(f"systemctl stop redis-server postgresql; mkdir -p /run/steadtest; {SWAP}")
         with working(guest):
             time.sleep(10)
             agent = Stead(guest)
             config = {"protect": ["service:shop"], "best_effort": [f"service:{name}" for name in WORKLOADS]}
             agent.configure({"safety": {"mode": "act"}, **config}, catalogue())
-            before = {name: held(guest, name) for name in WORKLOADS}
+            before, began = {name: held(guest, name) for name in WORKLOADS}, time.monotonic()
             agent.start()
             wait_until(lambda: len(agent.runs("reclaim-memory")) >= 1, "it has begun", 120)
             time.sleep(seconds)
             after = {name: held(guest, name) for name in WORKLOADS}
-            told = [
-                f"{run.proposal.steps[0].target.name if run.proposal.steps else ''} {run.state} {run.reason}"
-                for run in agent.runs()
-            ]
+            elapsed_s = time.monotonic() - began
+            told = [f"{run.proposal.playbook} {run.state} {run.reason}" for run in agent.runs()]
+            views = [view for view in agent.ask(m.GetMetrics()).metrics if view.metric in SHOWN]
+            told += [f"{view.metric} {view.subject} {view.value} {view.reason}" for view in views]
             agent.stop()
-    return before, after, told
+    return before, after, elapsed_s, told
 
 
 def figures(before: dict[str, Held], after: dict[str, Held], seconds: float) -> Iterator[Figure]:
@@ -152,11 +154,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=240.0)
     options = parser.parse_args()
-    before, after, told = measure(options.seconds)
+    before, after, elapsed_s, told = measure(options.seconds)
     print("\n".join(told), flush=True)
-    return publish(
-        "enforcement_reclaim", "Memory that workloads hold and do not need", list(figures(before, after, options.seconds))
-    )
+    return publish("enforcement_reclaim", "Memory that workloads hold and do not need", list(figures(before, after, elapsed_s)))
 
 
 if __name__ == "__main__":
