@@ -172,6 +172,20 @@ async def test_a_timeout_is_an_unknown_outcome_that_is_read(bench: Bench) -> Non
     assert run.state == "verifying" and outcomes(run) == ["done"] and "took longer" in run.receipts[0].error
 
 
+async def test_an_undo_that_failed_can_be_asked_for_again(bench: Bench) -> None:
+    run = await bench.hands.run(await bench.given(dial_step("a"), dial_step("b", before=2)))
+    was, bench.dials.unreadable = bench.dials.dials["b"], {"a"}
+    run = await bench.hands.undo(run, "lease")
+    assert run.state == "undo_failed" and bench.dials.dials["b"] != was
+    with pytest.raises(SteadError, match="can't be undone"):
+        await bench.hands.undo(run, "lease")
+    bench.dials.unreadable = set()
+    bench.again()
+    run = await bench.hands.undo(run, "person")
+    assert run.state == "undone" and bench.dials.dials["a"] == Dial(1, "red"), run.reason
+    assert [receipt.step for receipt in run.receipts if receipt.direction == "undo"] == [1, 0, 0], "what is back is left alone"
+
+
 async def test_what_can_not_be_read_back_is_unknown_and_needs_a_person(bench: Bench) -> None:
     bench.hands.writer.mark = lambda name: bench.dials.unreadable.add("a") if name.endswith("after_write") else None
     run = await bench.hands.run(await bench.given())

@@ -22,7 +22,7 @@ from stead.model.policy import Actor, Approval, Decision, Policy
 from stead.model.record import Entry
 
 Moved = tuple[Run, tuple[Entry, ...]]
-UNDOABLE: Final = frozenset(("acting", "verifying", "held", "kept"))
+UNDOABLE: Final = frozenset(("acting", "verifying", "held", "kept", "undo_failed"))
 FAILED: Final = frozenset(("no_help", "not_held"))  # verdicts
 ALREADY_SO: Final = "already so"
 GONE: Final = "gone"
@@ -264,8 +264,8 @@ def cannot_undo(run: Run) -> str:
 
 
 def begin_undo(run: Run, reason: str, stamp: Stamp) -> Moved:
-    """Everything that was done is to be put back. A person may begin it also on what was kept."""
-    if run.state == "kept" and reason != "person":
+    """Everything that was done is to be put back. A person may begin it also on what was kept, and again on what failed."""
+    if run.state in ("kept", "undo_failed") and reason != "person":
         _need(run, "undone", "acting", "verifying", "held")
     _need(run, "undone", *sorted(UNDOABLE))
     why = cannot_undo(run)
@@ -324,12 +324,12 @@ def outcome(run: Run, step: int, direction: Literal["forward", "undo"]) -> Recei
 
 
 def to_undo(run: Run) -> list[int]:
-    """The steps to put back, last first: those that were written, or may have been in part, and have no undo receipt yet."""
+    """The steps to put back, last first: those that were written, or may have been in part, and are not yet back."""
     steps = []
     for index in reversed(range(len(run.proposal.steps))):
         forward = outcome(run, index, "forward")
         written = forward is not None and forward.outcome in ("done", "failed", "unknown") and forward.attempt_id
         undo = outcome(run, index, "undo")
-        if written and (undo is None or undo.error == INTERRUPTED):
+        if written and (undo is None or undo.outcome in ("failed", "unknown")):
             steps.append(index)
     return steps
