@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stead.files import openers, packing, quarantine
@@ -108,6 +109,9 @@ def test_a_folder_of_another_user_is_refused(place: Place) -> None:
     place.cleaner.rule_by([named])
     place.move(target, "quarantine")
     assert place.place(target) == "quarantine"
+    place.cleaner.rule_by([msgspec.structs.replace(named, enabled=False)])
+    place.move(target, "here")
+    assert place.place(target) == "here", "a rule that is switched off keeps nothing that it took"
 
 
 @contextlib.contextmanager

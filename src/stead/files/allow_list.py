@@ -21,12 +21,17 @@ class AllowList:
     """The rules in force, with the uids of their owners."""
 
     def __init__(self, rules: Iterable[CleaningRule] = ()) -> None:
-        self.rules = tuple(rule for rule in rules if rule.enabled)
-        self._owners = {rule.category: uids(rule.owners) for rule in self.rules}
+        self._every = tuple(rules)
+        self.rules = tuple(rule for rule in self._every if rule.enabled)
+        self._owners = {rule.category: uids(rule.owners) for rule in self._every}
 
     def rule_for(self, path: bytes, do: str) -> CleaningRule | None:
         """The first rule that names this path and says that this may be done."""
         return next((rule for rule in self.rules if rule.do == do and names(rule, path)), None)
+
+    def owners_on(self, path: bytes) -> Collection[int]:
+        """Whose folders may be on the way to it: also by rules that are switched off, for what those took is put back still."""
+        return frozenset(uids(())).union(*(self._owners[rule.category] for rule in self._every if names(rule, path)))
 
     def owners(self, rule: CleaningRule) -> Collection[int]:
         """Whose folders may be on the way."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stead.files import packing
-from stead.files.allow_list import READ_ONLY, AllowList, objection, uids
+from stead.files.allow_list import READ_ONLY, AllowList, objection
 from stead.files.at_work import AtWork
 from stead.files.gz import Stop
 from stead.files.openers import opener
@@ -191,9 +191,7 @@ class Cleaner:
             raise SteadError(what, shown(path), "put it back first", code="files.order")
 
     def _way(self, path: bytes) -> Any:
-        named = [rule for rule in (self.allow.rule_for(path, do) for do in ("quarantine", "compress")) if rule is not None]
-        owners = set(uids(())).union(*(self.allow.owners(rule) for rule in named))
-        return open_way(str(self.host.root).rstrip("/"), path, owners)
+        return open_way(str(self.host.root).rstrip("/"), path, self.allow.owners_on(path))
 
 
 def _opener(way: Way) -> str:
