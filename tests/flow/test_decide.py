@@ -156,7 +156,7 @@ def test_approvals_count_when_it_is_decided_again():
     made = decide(calm(), rules, context(approvals=2), NOW)
     assert (made.answer, made.rules) == ("allow", ("rule:two", "approvals:2"))
     assert answer(calm(), policy(Rule("no", "deny")), context(approvals=9)) == "deny"
-    assert answer(calm(), rules, context(approvals=9, actions_last_hour=6)) == "deny"
+    assert answer(calm(), rules, context(approvals=9, actions_last_hour=20)) == "deny"
 
 
 def test_an_allow_must_fit_every_step_and_a_deny_one():

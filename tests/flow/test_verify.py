@@ -65,9 +65,22 @@ def test_what_did_not_plainly_get_better_did_not_help_however_little_is_known() 
         assert verdict.result == result and ("too few readings" in verdict.reason) == (result == "inconclusive")
 
 
+def test_what_its_owner_named_stays_untold_where_no_effect_is_known() -> None:
+    """Three such failures in a row lower the ceiling: a verdict from two readings must not be one."""
+    named = run_with(msgspec.structs.replace(PREDICTION, baseline=0.2), keep_unclear=True)
+    verdict = judge(named, [True], Measured(0.75, 0, None, "too few readings", 1.0), NOW)
+    assert verdict.result == "inconclusive" and "too few readings" in verdict.reason
+    assert judge(named, [True], seen(0.75), NOW).result == "no_help", "an effect that is known counts all the same"
+
+
 def test_by_a_twin_it_may_be_no_help_though_it_fell() -> None:
     verdict = judge(run_with(PREDICTION), [True], Measured(0.5, 9, Effect(0.5, 0.5, 0.45, 0.6)), NOW)
     assert verdict.result == "no_help" and verdict.effect == 0.0
+
+
+def test_a_share_of_nothing_is_no_move() -> None:
+    verdict = judge(run_with(PREDICTION), [True], seen(0.0, 0.0, 3.0), NOW)
+    assert verdict.result == "inconclusive", "without the change it may have been zero as well"
 
 
 def test_an_effect_that_can_not_be_told_is_inconclusive_and_says_why() -> None:

@@ -3,7 +3,8 @@
 What it did is told against what would have been without it, and that is known only within an interval. It helped if even the
 most modest end of that interval shows the smallest move that counts (a share of what would have been, where the prediction is
 relative). It did not if the other end does not show it either, or if the metric did not plainly get that much better than it was
-right before: credit needs a proof, its absence does not. In between it can't be told.
+right before: credit needs a proof, its absence does not. In between it can't be told. Nor can it where no effect is known and its
+owner named what it holds back for that (`keep_unclear`): the few readings of a noisy host would else count as a failure.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
     worst = (max if prediction.direction == "down" else min)(before, expected, before if seen.lately is None else seen.lately)
     result: Literal["helped", "no_help", "inconclusive"] = "inconclusive"
     why = seen.unclear if effect is None else "too uncertain to tell"
-    if not generous or not as_predicted(prediction, wanted_level(prediction, worst), after):
+    unknown = effect is None and run.proposal.keep_unclear
+    if not generous or not (unknown or as_predicted(prediction, wanted_level(prediction, worst), after)):
         result, why = "no_help", ""
     elif modest and seen.good is not None and seen.good < needed:
         result, why = "no_help", f"only {seen.good} of {needed} readings in a row were as predicted"
@@ -85,7 +87,7 @@ def _by_ends(prediction: Prediction, effect: Effect | None) -> tuple[bool, bool]
         return False, True
     ends = (effect.least, effect.most) if prediction.direction == "down" else (effect.most, effect.least)
     modest, generous = (as_predicted(prediction, wanted_level(prediction, end), effect.after) for end in ends)
-    return modest, generous
+    return modest and ends[0] != effect.after, generous  # a share of nothing is no move
 
 
 def _unknowable(prediction: Prediction, met: Sequence[bool | None], before: float | None, after: float | None) -> str:

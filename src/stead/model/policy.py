@@ -62,7 +62,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much may be done: drawn by everything alike, whoever asked."""
 
-    actions_per_hour: int = 6
+    actions_per_hour: int = 20
     hosts_at_once: int = 1
     per_domain_at_once: int = 1
 
