@@ -40,6 +40,18 @@ def cycling(rng: random.Random, period_s: float) -> Told:
     return Told([max(one, 0.0) for one in values], [2 + rng.gauss(0, 0.2) for _ in values], rng.randrange(320, 700))
 
 
+def bursting(rng: random.Random, often: float, lasts_s: float) -> Told:
+    """Zero, but for bursts that begin so often (a second) and last so long; something is done in one, which changes nothing."""
+    while True:
+        values, on = [], False
+        for _ in range(900):
+            on = rng.random() < (1 - 1 / lasts_s if on else often)
+            values.append(rng.expovariate(1 / 5.0) if on else 0.0)
+        hot = [second for second in range(320, 800) if sum(values[second - 3 : second]) > 5]
+        if hot:
+            return Told(values, [2 + rng.gauss(0, 0.2) for _ in values], rng.choice(hot))
+
+
 def peaking(rng: random.Random, rho: float, for_s: int) -> Told:
     """Something is done once the series has been high for so long, which changes nothing: the peak ends by itself."""
     while True:
@@ -85,6 +97,6 @@ def judged(told: Told, within: int, after: int, *, controlled: bool) -> str:
 
 def verdict(found: Effect) -> str:
     """By a prediction of so much less."""
-    if found.after <= (1 - AT_LEAST) * found.least:
+    if found.after <= (1 - AT_LEAST) * found.least and found.least > 0:
         return "helped"
     return "no_help" if found.after > (1 - AT_LEAST) * found.most else "inconclusive"

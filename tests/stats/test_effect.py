@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.stats.effect import Control, Effect, Noise, against_twin, interrupted, moved_by_itself, noise_of, quantile_of_t
-from tests.stats.plants import Told, autoregressive, cycling, hogged, judged, noisy, peaking
+from tests.stats.plants import Told, autoregressive, bursting, cycling, hogged, judged, noisy, peaking
 
 MADE = 1000
 
@@ -169,6 +169,15 @@ def test_a_cycle_is_no_help(controlled: bool) -> None:
     for period_s in (60, 120, 240):
         found = share(lambda rng, period_s=period_s: cycling(rng, period_s), 30, 30, controlled, 300)  # type: ignore[misc]
         assert found["helped"] <= 15, (period_s, found)
+
+
+@pytest.mark.parametrize("controlled", [False, True])
+@pytest.mark.parametrize("within", [5, 30])
+@pytest.mark.parametrize(("often", "lasts_s"), [(0.05, 1.0), (0.02, 10.0), (0.2, 3.0)])
+def test_a_burst_that_passes_is_no_help(often: float, lasts_s: float, within: int, controlled: bool) -> None:
+    """Errors come and go: that none came for a while is nothing that a change did."""
+    found = share(lambda rng: bursting(rng, often, lasts_s), within, 10 if within == 5 else 30, controlled, 400)
+    assert found["helped"] <= 20, found
 
 
 @pytest.mark.long  # 1,000 series of each kind, with five minutes of history: the false rate to a percent

@@ -31,6 +31,7 @@ PRIOR_RHO: Final = 0.5
 PRIOR_WEIGHT: Final = 6.0
 MOST_RHO: Final = 0.99
 LEAST_FREEDOM: Final = 2.0
+NEVER_NEAR_ZERO: Final = 0.05  # of the mean
 MOST_TIMES: Final = 14.0  # an interval of ratios ends at a million times, as a logarithm
 Z: Final = 1.959964  # the normal distribution's 97.5 % quantile
 STANDS_OUT: Final = 2.0  # a trend of so many standard errors
@@ -210,7 +211,8 @@ def enough(before: Sequence[float], after: Sequence[float]) -> str:
 def _predicted(noisy: Sequence[float], after: Sequence[float], before: Sequence[float], moved: float = 0.0) -> Effect:
     """The effect by the mean before, which would have `moved` by so much; the noise is that of `noisy`.
 
-    Where the series can't fall below zero the interval is one of ratios: a level may be ten times what was thought, or a tenth.
+    Where no reading before it comes near zero the interval is one of ratios: a level may be ten times what was thought, or a
+    tenth. Else it is one of differences; then what comes and goes in bursts may as well have stayed away.
     """
     level = mean_of(before)
     spread = _spread(noise_of(noisy), len(before), len(after))
@@ -218,15 +220,15 @@ def _predicted(noisy: Sequence[float], after: Sequence[float], before: Sequence[
     half = max(spread, following)
     expected, now = level + moved, mean_of(after)
     drift = _trend(before, len(after)) if not moved else 0.0
-    if min(before) >= 0 and min(after) >= 0:
+    ends = expected - half, expected + half
+    if level > 0 and min(before) >= NEVER_NEAR_ZERO * level and min(after) >= 0:
         expected = max(expected, 0.0)
-        factor = exp(min(half / level, MOST_TIMES)) if level > 0 else 1.0
-        ends = expected / factor, expected, expected * factor
-        drifted = max(expected + drift, 0.0)
-    else:
-        ends = expected - half, expected, expected + half
-        drifted = expected + drift
-    least, most = min(ends[0], drifted), max(ends[2], drifted)
+        factor = exp(min(half / level, MOST_TIMES))
+        ends = expected / factor, expected * factor
+    drifted = expected + drift
+    if min(*before, *after) >= 0:
+        ends, drifted = (max(ends[0], 0.0), ends[1]), max(drifted, 0.0)
+    least, most = min(ends[0], drifted), max(ends[1], drifted)
     return Effect(now, expected, least, most)
 
 
