@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stead.host import LocalHost
+from stead.host import LocalHost, SystemClock
 from stead.model.intent import Intent, Protect
 from stead.model.observe import Now, Reading
 from stead.probes.headroom import LONG_S, Headroom, probe
@@ -323,3 +323,20 @@ def test_growth_is_the_lesser_of_the_newest_and_of_the_span() -> None:
     assert held.growth == 20.0
     held.take(None, "", 5000)
     assert held.growth is None and held.size is None
+
+
+def test_a_process_that_is_moved_to_its_group_right_after_its_start_is_seen_there() -> None:
+    host, groups = real_groups()
+    with group(groups, ("memory",)) as hog:
+        one, clock = probe(intent(f"cgroup:{hog}")), SystemClock()
+        late = Grower()
+        try:
+            first = one.read(host, clock.now())
+            assert {sample.subject for sample in first.samples} == {"host"}
+            put(groups, hog, late.pid, ("memory",))
+            soon = clock.now()
+            reading = one.read(host, Now(soon.unix_ms + 1000, soon.mono_ms + 1000))
+            assert {sample.subject.partition("@")[0] for sample in reading.samples} == {"host", f"cgroup:{hog}"}
+        finally:
+            one.close()
+            late.end()

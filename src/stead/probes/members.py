@@ -1,9 +1,9 @@
 """Who is meant by an intent now: which processes and control groups are protected, and which may be slowed for them.
 
-Every process is looked at when it is first seen, when it becomes another program, and once a minute (it may have been moved to
-another group); in between a tick costs one comparison a process. What may be slowed is either a group that a pattern names,
-whole, or a process that one names with all that descends from it. What is protected, what is never slowed by anyone (PID 1,
-sshd, the kernel's threads, stead) and a group that any of these is in are left out, with the reason.
+Every process is looked at when it is first seen, in its first seconds, when it becomes another program, and once a minute (it
+may have been moved to another group); in between a tick costs one comparison a process. What may be slowed is either a group
+that a pattern names, whole, or a process that one names with all that descends from it. What is protected, what is never slowed
+by anyone (PID 1, sshd, the kernel's threads, stead) and a group that any of these is in are left out, with the reason.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from stead.probes.proc_table import Table, Task
 from stead.protocols import Host
 
 AGAIN_MS: Final = 60_000
+YOUNG_MS: Final = 5_000  # whoever starts a process moves it to its group right after: until then it is looked at each time
+_TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10
 _MOST_ANCESTORS: Final = 64
 _MOST_CHARACTERS: Final = 4096
 _KERNEL_THREAD: Final = 0x00200000
@@ -73,7 +75,7 @@ class Members:
         self.at_ms = now.mono_ms
         for pid, task in table.tasks.items():
             one = known.get(pid)
-            if one is None or one.task is not task or one.name != task.name or now.mono_ms - one.at_ms >= AGAIN_MS:
+            if one is None or one.task is not task or one.name != task.name or now.mono_ms - one.at_ms >= patience_ms(task, now):
                 known[pid] = self._look(host, groups, task, now)
                 changed = True
         for pid in [pid for pid in known if pid not in table.tasks]:
@@ -207,6 +209,11 @@ def parse_family(stat: bytes) -> tuple[int, bool]:
         return int(fields[1]), bool(int(fields[6]) & _KERNEL_THREAD)
     except (ValueError, IndexError):
         return 0, False
+
+
+def patience_ms(task: Task, now: Now) -> int:
+    """How long what was seen of a process stands: not at all while it is young. Both clocks count from the boot."""
+    return 0 if 0 <= now.mono_ms - task.start_ticks * _TICK_MS < YOUNG_MS else AGAIN_MS
 
 
 def _first(pattern: Pattern, path: str) -> str:
