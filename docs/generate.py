@@ -107,6 +107,11 @@ def settings(struct: type[msgspec.Struct], place: str, words: dict[tuple[str, st
     ]
 
 
+def table(title: str, said: str, struct: type[msgspec.Struct], place: str, words: dict[tuple[str, str], str]) -> list[str]:
+    """One section of the page of configuration."""
+    return [f"{title}\n", f"{said}\n", *head("key", "type", "default", "meaning"), *settings(struct, place, words), ""]
+
+
 def configuration() -> str:
     """Every key."""
     words = comments(config_model) | comments(workload_model) | comments(intent_model)
@@ -117,29 +122,16 @@ def configuration() -> str:
         "`config.yaml.example` has all of it with comments; `stead config check` names every mistake with file and line.\n",
     ]
     sections = get_type_hints(config_model.Config)
-    for name, kind in sections.items():
-        if not (inspect.isclass(kind) and issubclass(kind, msgspec.Struct)):
-            continue
-        lines += [f"## {name}\n", f"{first_line(kind)}\n", *head("key", "type", "default", "meaning")]
-        lines += [*settings(kind, f"{name}.", words), ""]
-    lines += ["## agent.probes.NAME\n", f"{first_line(config_model.ProbeConfig)}\n", *head("key", "type", "default", "meaning")]
-    lines += [*settings(config_model.ProbeConfig, "agent.probes.NAME.", words), ""]
-    lines += [
-        "## workloads\n",
-        "A list. " + first_line(workload_model.WorkloadSpec) + "\n",
-        *head("key", "type", "default", "meaning"),
-    ]
-    lines += [*settings(workload_model.WorkloadSpec, "workloads[].", words), ""]
-    lines += ["### workloads[].health\n", first_line(workload_model.Health) + "\n", *head("key", "type", "default", "meaning")]
-    lines += [*settings(workload_model.Health, "workloads[].health.", words), ""]
-    lines += [
-        "## protect\n",
-        "A list of patterns, or of maps with these keys: [protect the work that matters](../how-to/protect.md).\n",
-        *head("key", "type", "default", "meaning"),
-    ]
-    lines += [*settings(intent_model.Protect, "protect[].", words), ""]
-    lines += ["### protect[].objective\n", first_line(intent_model.Objective) + "\n", *head("key", "type", "default", "meaning")]
-    lines += [*settings(intent_model.Objective, "protect[].objective.", words), ""]
+    known = {name: kind for name, kind in sections.items() if inspect.isclass(kind) and issubclass(kind, msgspec.Struct)}
+    for name, kind in known.items():
+        lines += table(f"## {name}", first_line(kind), kind, f"{name}.", words)
+    probes, spec, health = config_model.ProbeConfig, workload_model.WorkloadSpec, workload_model.Health
+    lines += table("## agent.probes.NAME", first_line(probes), probes, "agent.probes.NAME.", words)
+    lines += table("## workloads", "A list. " + first_line(spec), spec, "workloads[].", words)
+    lines += table("### workloads[].health", first_line(health), health, "workloads[].health.", words)
+    said = "A list of patterns, or of maps with these keys: [protect the work that matters](../how-to/protect.md)."
+    lines += table("## protect", said, intent_model.Protect, "protect[].", words)
+    lines += table("### protect[].objective", first_line(goal := intent_model.Objective), goal, "protect[].objective.", words)
     lines += ["## Top level\n", *head("key", "type", "default", "meaning")]
     top = settings(config_model.Config, "", words)
     plain = (kind is str or name in ("protect", "best_effort") for name, kind in sections.items())

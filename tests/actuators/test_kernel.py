@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from stead.actuators.kernel import KernelActuator, actuator
-from stead.actuators.kernel_state import Kernel
+from stead.actuators.kernel_state import Knobs
 from stead.actuators.sysctls import KNOWN
 from stead.cgroups.kernel_owners import owner_of_ksm, owner_of_sysctl, tuned_settings
 from stead.host import LocalHost
@@ -58,7 +58,7 @@ def old_kernel(tmp_path: Path, **more: str) -> FakeHost:
     return tree(tmp_path, proc__meminfo=memory, **files)
 
 
-async def planned(made: KernelActuator, host: LocalHost, target: Target, want: Kernel):  # type: ignore[no-untyped-def]
+async def planned(made: KernelActuator, host: LocalHost, target: Target, want: Knobs):  # type: ignore[no-untyped-def]
     return made.plan(target, await made.read(host, target), want)
 
 
@@ -69,7 +69,7 @@ async def test_what_was_merged_is_unmerged_and_every_knob_is_back() -> None:
     host, made = LocalHost(), actuator(LocalHost())
     with ksm_as_found(), opted_in(3, EQUAL.format(mib=4)):
         before = await made.read(host, ksm(host))
-        want = Kernel(run=1, advisor_mode="scan-time", advisor_min_pages_to_scan=2000, advisor_max_pages_to_scan=4000)
+        want = Knobs(run=1, advisor_mode="scan-time", advisor_min_pages_to_scan=2000, advisor_max_pages_to_scan=4000)
         step = made.plan(ksm(host), before, want)
         assert (step.undo, step.before) == (
             "exact",
@@ -84,14 +84,14 @@ async def test_what_was_merged_is_unmerged_and_every_knob_is_back() -> None:
         )
         await made.write(host, ksm(host), want)
         seen = await made.read(host, ksm(host))
-        assert made.met(seen, want) and isinstance(seen, Kernel) and seen.pages_to_scan is None
+        assert made.met(seen, want) and isinstance(seen, Knobs) and seen.pages_to_scan is None
         for _ in range(1200):
             if number("pages_sharing") > 1500:
                 break
             time.sleep(0.05)
         assert number("pages_sharing") > 1500, "4 MiB are 1024 pages, which three processes have alike"
         door = NotedHost(host)
-        await made.write(door, ksm(host), msgspec.convert(step.before, Kernel))
+        await made.write(door, ksm(host), msgspec.convert(step.before, Knobs))
         assert await made.read(host, ksm(host)) == before
         assert (number("pages_sharing"), read("run")) == (0, "0")
         assert door.operations[-2:] == ('write /sys/kernel/mm/ksm/run "2"', 'write /sys/kernel/mm/ksm/run "0"')
@@ -103,7 +103,7 @@ def test_what_an_interrupted_undo_leaves_is_known_as_its_own() -> None:
     want = {"run": 0, "merged": False, "advisor_mode": "none", "pages_to_scan": 250}
     assert made.between({"run": 1, "merged": True, "advisor_mode": "none", "pages_to_scan": 100}, now, want)
     assert made.between({"run": 2, "merged": False, "advisor_mode": "none", "pages_to_scan": 250}, now, want)
-    assert not made.met(Kernel(run=2, merged=False), Kernel(run=0, merged=False)), "2 is not yet 0"
+    assert not made.met(Knobs(run=2, merged=False), Knobs(run=0, merged=False)), "2 is not yet 0"
     assert not made.between({"run": 2, "merged": False}, {"run": 1}, {"run": 0}), "nobody was to unmerge"
     assert not made.between({"run": 0, "pages_to_scan": 7}, {"run": 1, "pages_to_scan": 100}, {"run": 0, "pages_to_scan": 250})
     assert made.between(None, None, None) and not made.between(None, {"run": 0}, {"run": 1})
@@ -111,7 +111,7 @@ def test_what_an_interrupted_undo_leaves_is_known_as_its_own() -> None:
 
 async def test_a_kernel_without_an_advisor_merges_without_one_and_says_so(tmp_path: Path) -> None:
     host = old_kernel(tmp_path)
-    want = Kernel(run=1, advisor_mode="scan-time", advisor_max_cpu=10, smart_scan=True)
+    want = Knobs(run=1, advisor_mode="scan-time", advisor_max_cpu=10, smart_scan=True)
     step = await planned(KernelActuator(host), host, ksm(host), want)
     assert step.want == {"run": 1}
     assert "smart_scan (Linux 6.7)" in step.note and "advisor_mode (Linux 6.8)" in step.note
@@ -126,14 +126,14 @@ async def test_a_kernel_without_an_advisor_merges_without_one_and_says_so(tmp_pa
 @pytest.mark.parametrize(
     ("want", "said"),
     [
-        (Kernel(run=1, sleep_millisecs=0), "sleep_millisecs of 0"),
-        (Kernel(run=3), "run of 3"),
-        (Kernel(value=1), "KSM has no value"),
-        (Kernel(merged=False, run=1), "can't be kept unmerged"),
-        (Kernel(pages_to_scan=20, advisor_mode="scan-time"), "advisor sets pages_to_scan"),
+        (Knobs(run=1, sleep_millisecs=0), "sleep_millisecs of 0"),
+        (Knobs(run=3), "run of 3"),
+        (Knobs(value=1), "KSM has no value"),
+        (Knobs(merged=False, run=1), "can't be kept unmerged"),
+        (Knobs(pages_to_scan=20, advisor_mode="scan-time"), "advisor sets pages_to_scan"),
     ],
 )
-async def test_what_can_not_be_is_refused(tmp_path: Path, want: Kernel, said: str) -> None:
+async def test_what_can_not_be_is_refused(tmp_path: Path, want: Knobs, said: str) -> None:
     host = old_kernel(tmp_path, advisor_mode="[none] scan-time\n", pages_shared="3\n")
     with pytest.raises(SteadError, match=said):
         await planned(KernelActuator(host), host, ksm(host), want)
@@ -142,25 +142,25 @@ async def test_what_can_not_be_is_refused(tmp_path: Path, want: Kernel, said: st
 async def test_a_kernel_without_ksm_is_unsupported_not_already_so(tmp_path: Path) -> None:
     host = tree(tmp_path)
     made = KernelActuator(host)
-    assert not made.met(await made.read(host, ksm(host)), Kernel(run=1))
+    assert not made.met(await made.read(host, ksm(host)), Knobs(run=1))
     with pytest.raises(SteadError, match="no KSM"):
-        await planned(made, host, ksm(host), Kernel(run=1))
+        await planned(made, host, ksm(host), Knobs(run=1))
     with pytest.raises(SteadError, match="there is no kernel:numa"):
-        await planned(made, host, Target("kernel", "numa", {"boot_id": host.boot_id}), Kernel(run=1))
+        await planned(made, host, Target("kernel", "numa", {"boot_id": host.boot_id}), Knobs(run=1))
 
 
 async def test_what_was_merged_before_makes_the_undo_lossy(tmp_path: Path) -> None:
     host = old_kernel(tmp_path, pages_shared="5\n", pages_sharing="50\n")
-    on = await planned(KernelActuator(host), host, ksm(host), Kernel(run=1))
+    on = await planned(KernelActuator(host), host, ksm(host), Knobs(run=1))
     assert on.undo == "lossy" and "already" in on.undo_reason
-    off = await planned(KernelActuator(host), host, ksm(host), Kernel(run=0, merged=False))
+    off = await planned(KernelActuator(host), host, ksm(host), Knobs(run=0, merged=False))
     assert off.undo == "lossy" and "as ksmd comes to it" in off.undo_reason
 
 
 async def test_unmerging_is_refused_where_its_memory_can_not_be_had(tmp_path: Path) -> None:
     host = old_kernel(tmp_path, run="1\n", pages_shared="5\n", pages_sharing="120000\n")
     with pytest.raises(SteadError, match="unmerging takes 468 MiB, and 439 MiB can be had"):
-        await KernelActuator(host).write(host, ksm(host), Kernel(run=0, merged=False))
+        await KernelActuator(host).write(host, ksm(host), Knobs(run=0, merged=False))
     assert (tmp_path / "sys/kernel/mm/ksm/run").read_text() == "1\n"
 
 
@@ -169,9 +169,9 @@ async def test_another_boot_is_absent_and_is_not_written(tmp_path: Path) -> None
     other = Target("kernel", "ksm", {"boot_id": "another"})
     assert await KernelActuator(host).read(host, other) == ABSENT
     with pytest.raises(ProcessLookupError):
-        await KernelActuator(host).write(host, other, Kernel(run=1))
+        await KernelActuator(host).write(host, other, Knobs(run=1))
     with pytest.raises(SteadError, match="can't be absent"):
-        KernelActuator(host).plan(ksm(host), Kernel(run=0), ABSENT)
+        KernelActuator(host).plan(ksm(host), Knobs(run=0), ABSENT)
 
 
 # -- others -----------------------------------------------------------------------------------------------------------
@@ -200,10 +200,10 @@ async def test_what_another_drives_is_left_to_it(tmp_path: Path) -> None:
     (tmp_path / "proc/31").mkdir()
     (tmp_path / "proc/31/comm").write_text("ksmtuned\n")
     with pytest.raises(SteadError, match="ksmtuned looks after KSM here"):
-        await planned(KernelActuator(host), host, ksm(host), Kernel(run=1))
+        await planned(KernelActuator(host), host, ksm(host), Knobs(run=1))
     host = tuned(tmp_path, proc__77__comm="tuned\n", proc__sys__vm__dirty_bytes="0\n", proc__sys__vm__dirty_ratio="30\n")
     with pytest.raises(SteadError, match=r"TuneD sets vm\.dirty_bytes here"):
-        await planned(KernelActuator(host), host, sysctl(host, "vm.dirty_bytes"), Kernel(value=64 << 20))
+        await planned(KernelActuator(host), host, sysctl(host, "vm.dirty_bytes"), Knobs(value=64 << 20))
 
 
 # -- sysctls ----------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ async def sysctl_case(name: str, value: int) -> AsyncIterator[Case]:
         found = path.read_text()
         ratio = Path("/proc/sys/vm/dirty_background_ratio").read_text()
         try:
-            yield Case(actuator(host), host, target, (Kernel(value=value), Kernel(value=value * 2)), absent, absent)
+            yield Case(actuator(host), host, target, (Knobs(value=value), Knobs(value=value * 2)), absent, absent)
         finally:
             if name == "vm.dirty_background_bytes" and found.strip() == "0":
                 Path("/proc/sys/vm/dirty_background_ratio").write_text(ratio)
@@ -258,7 +258,7 @@ def test_each_known_sysctl_of_this_kernel_is_one_number_within_its_range() -> No
 async def test_sysctls_that_are_refused(tmp_path: Path, name: str, value: int, said: str) -> None:
     host = tree(tmp_path, proc__sys__vm__swappiness="60\n", proc__sys__kernel__panic="0\n", proc__sys__vm__dirty_ratio="20\n")
     with pytest.raises(SteadError, match=said):
-        await planned(KernelActuator(host), host, sysctl(host, name), Kernel(value=value))
+        await planned(KernelActuator(host), host, sysctl(host, name), Knobs(value=value))
 
 
 # -- units ------------------------------------------------------------------------------------------------------------
@@ -277,18 +277,18 @@ def systemd(tmp_path: Path, *answers: Completed) -> FakeHost:
 async def test_a_unit_gets_a_drop_in_and_loses_it_without_a_trace(tmp_path: Path) -> None:
     host = systemd(tmp_path, shown("no"), shown("yes"), shown("no"))
     made = KernelActuator(host)
-    step = await planned(made, host, unit(host), Kernel(memory_ksm=True))
+    step = await planned(made, host, unit(host), Knobs(memory_ksm=True))
     assert (step.before, step.want) == ({"memory_ksm": False, "drop_in": False}, {"memory_ksm": True, "drop_in": True})
     assert step.undo == "exact" and "next started" in step.note
     door = NotedHost(host)
-    await made.write(door, unit(host), msgspec.convert(step.want, Kernel))
+    await made.write(door, unit(host), msgspec.convert(step.want, Knobs))
     assert "[Service]\nMemoryKSM=yes\n" in (tmp_path / DROP_IN[1:]).read_text()
-    assert made.met(await made.read(host, unit(host)), msgspec.convert(step.want, Kernel))
+    assert made.met(await made.read(host, unit(host)), msgspec.convert(step.want, Knobs))
     assert [word.split()[0] for word in door.operations] == ["mkdir", "write", "run"]
-    await made.write(host, unit(host), msgspec.convert(step.before, Kernel))
+    await made.write(host, unit(host), msgspec.convert(step.before, Knobs))
     assert list((tmp_path / "run/systemd/system").iterdir()) == []
-    assert made.met(await made.read(host, unit(host)), msgspec.convert(step.before, Kernel))
-    await made.write(host, unit(host), msgspec.convert(step.before, Kernel))  # twice does no harm
+    assert made.met(await made.read(host, unit(host)), msgspec.convert(step.before, Knobs))
+    await made.write(host, unit(host), msgspec.convert(step.before, Knobs))  # twice does no harm
     assert host.commands.count(RELOAD) == 3
 
 
@@ -298,22 +298,22 @@ async def test_the_drop_ins_of_others_stay(tmp_path: Path) -> None:
     other.parent.mkdir()
     other.write_text("")
     made = KernelActuator(host)
-    await made.write(host, unit(host), Kernel(memory_ksm=True, drop_in=True))
-    await made.write(host, unit(host), Kernel(memory_ksm=False, drop_in=False))
+    await made.write(host, unit(host), Knobs(memory_ksm=True, drop_in=True))
+    await made.write(host, unit(host), Knobs(memory_ksm=False, drop_in=False))
     assert list(other.parent.iterdir()) == [other]
 
 
 async def test_half_a_write_is_known_as_its_own(tmp_path: Path) -> None:
     host = systemd(tmp_path, shown("no"))
     made = KernelActuator(host)
-    step = await planned(made, host, unit(host), Kernel(memory_ksm=True))
+    step = await planned(made, host, unit(host), Knobs(memory_ksm=True))
     host.make_folder("/run/systemd/system/web.service.d")
     host.place(DROP_IN, b"[Service]\nMemoryKSM=yes\n")
     seen = await made.read(host, unit(host))
-    assert not made.met(seen, msgspec.convert(step.want, Kernel))
+    assert not made.met(seen, msgspec.convert(step.want, Knobs))
     assert made.between(msgspec.to_builtins(seen), step.before, step.want)
     with pytest.raises(SteadError, match="of a run that was forgotten"):
-        made.plan(unit(host), seen, Kernel(memory_ksm=True))
+        made.plan(unit(host), seen, Knobs(memory_ksm=True))
 
 
 @pytest.mark.parametrize(
@@ -327,19 +327,19 @@ async def test_half_a_write_is_known_as_its_own(tmp_path: Path) -> None:
 async def test_units_that_are_refused(tmp_path: Path, name: str, answer: Completed, said: str) -> None:
     host = systemd(tmp_path, answer)
     with pytest.raises(SteadError, match=said):
-        await planned(KernelActuator(host), host, unit(host, name), Kernel(memory_ksm=True))
+        await planned(KernelActuator(host), host, unit(host, name), Knobs(memory_ksm=True))
 
 
 async def test_systems_that_can_not_merge_units(tmp_path: Path) -> None:
     host = tree(tmp_path / "none")
     with pytest.raises(SteadError, match="systemd is not the manager here"):
-        await planned(KernelActuator(host), host, unit(host), Kernel(memory_ksm=True))
+        await planned(KernelActuator(host), host, unit(host), Knobs(memory_ksm=True))
     with pytest.raises(SteadError, match="systemd is not the manager here"):
-        await KernelActuator(host).write(host, unit(host), Kernel(memory_ksm=True))
+        await KernelActuator(host).write(host, unit(host), Knobs(memory_ksm=True))
     host = systemd(tmp_path / "old", shown("no"))
     (tmp_path / "old/sys/kernel/mm/ksm/general_profit").unlink()
     with pytest.raises(SteadError, match="can't merge the memory of whole processes"):
-        await planned(KernelActuator(host), host, unit(host), Kernel(memory_ksm=True))
+        await planned(KernelActuator(host), host, unit(host), Knobs(memory_ksm=True))
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ async def kernel_case(tmp_path: Path) -> AsyncIterator[Case]:
     host = LocalHost()
     mine = Target("kernel", "ksm", {"boot_id": host.boot_id})
     another = Target("kernel", "ksm", {"boot_id": "another"})
-    state = kernel.Kernel
+    state = kernel.Knobs
     states = (
         state(run=1, advisor_mode="scan-time", advisor_max_cpu=11),
         state(advisor_mode="none", pages_to_scan=123),

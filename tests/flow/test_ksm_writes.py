@@ -166,4 +166,4 @@ async def test_a_second_rule_for_the_same_knobs_is_refused_by_name(road: Road, b
 async def test_what_can_not_be_planned_here_is_told(tmp_path: Path) -> None:
     made = kernel.actuator(LocalHost(tmp_path))
     with pytest.raises(SteadError, match="no KSM"):
-        made.plan(kernel.Target("kernel", "ksm"), kernel.Kernel(), kernel.Kernel(run=1))
+        made.plan(kernel.Target("kernel", "ksm"), kernel.Knobs(), kernel.Knobs(run=1))

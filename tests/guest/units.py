@@ -17,10 +17,10 @@ cd / && find run/systemd/system.control etc/systemd/system.control run/systemd/t
 DELEGATED = """
 set -e
 G=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
-mkdir $G/own $G/work
+mkdir $G/own $G/jobs
 echo $$ > $G/own/cgroup.procs
 echo +cpu +memory +io +pids > $G/cgroup.subtree_control
-sleep infinity & echo $! > $G/work/cgroup.procs
+sleep infinity & echo $! > $G/jobs/cgroup.procs
 wait
 """
 
@@ -58,9 +58,9 @@ def delegated(machine: Machine, name: str) -> Iterator[str]:
     """A service with Delegate=yes that runs its own subtree; gives the path of the group in it where its work is."""
     with unit(machine, name, DELEGATED, "Delegate=yes") as path:
         machine.run(
-            f"for i in $(seq 600); do grep -q . /sys/fs/cgroup{path}/work/cgroup.procs && exit 0; sleep 0.1; done; exit 1"
+            f"for i in $(seq 600); do grep -q . /sys/fs/cgroup{path}/jobs/cgroup.procs && exit 0; sleep 0.1; done; exit 1"
         )
-        yield f"{path}/work"
+        yield f"{path}/jobs"
 
 
 def left_behind(machine: Machine, name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stead.actuators.kernel_state import Kernel, fields
+from stead.actuators.kernel_state import Knobs, fields
 from stead.actuators.ksm_knobs import KsmKnobs
 from stead.actuators.sysctls import Sysctls
 from stead.actuators.unit_merging import UnitMerging
@@ -24,32 +24,32 @@ from stead.protocols import Actuator, Host
 class _Part(Protocol):
     """One kind of target: the same four, without identities."""
 
-    async def read(self, host: Host, name: str) -> Kernel: ...
-    def plan(self, target: Target, now: Kernel, want: Kernel) -> Step: ...
-    async def write(self, host: Host, name: str, want: Kernel) -> None: ...
+    async def read(self, host: Host, name: str) -> Knobs: ...
+    def plan(self, target: Target, now: Knobs, want: Knobs) -> Step: ...
+    async def write(self, host: Host, name: str, want: Knobs) -> None: ...
 
 
 class KernelActuator:
     """Reads and sets knobs of the kernel."""
 
     name = "kernel"
-    state = Kernel
+    state = Knobs
 
     def __init__(self, host: Host) -> None:
         self._parts: dict[str, _Part] = {"kernel": KsmKnobs(host), "sysctl": Sysctls(host), "unit": UnitMerging(host)}
 
-    async def read(self, host: Host, target: Target) -> Kernel | Absent:
+    async def read(self, host: Host, target: Target) -> Knobs | Absent:
         """What is set now; all None where this system has no such knob. ABSENT for a target of another boot or kind."""
         part = self._part(host, target)
         return ABSENT if part is None else await part.read(host, target.name)
 
-    def plan(self, target: Target, now: Kernel | Absent, want: Kernel | Absent) -> Step:
+    def plan(self, target: Target, now: Knobs | Absent, want: Knobs | Absent) -> Step:
         """The diff, and whether it can be put back. SteadError for what is not to be set, is lacking, or is another's."""
         if isinstance(now, Absent) or isinstance(want, Absent):
             raise SteadError("a knob of the kernel can't be absent", str(target), code="kernel.absent")
         return self._parts[target.kind].plan(target, now, want)
 
-    def met(self, now: Kernel | Absent, want: Kernel | Absent) -> bool:
+    def met(self, now: Knobs | Absent, want: Knobs | Absent) -> bool:
         """Is each knob that is wanted so?
 
         One for tuning that this kernel lacks can't be wanted (the plan has said so), and when pages get merged is ksmd's affair.
@@ -73,7 +73,7 @@ class KernelActuator:
             other.pop("pages_to_scan", None)
         return all(seen.get(key) in (old.get(key), value) for key, value in other.items())
 
-    async def write(self, host: Host, target: Target, want: Kernel | Absent) -> None:
+    async def write(self, host: Host, target: Target, want: Knobs | Absent) -> None:
         """Set what is wanted. ProcessLookupError for a target of another boot; SteadError or OSError where it can't be set."""
         part = self._part(host, target)
         if part is None or isinstance(want, Absent):
@@ -93,6 +93,6 @@ def _so(key: str, seen: object, wanted: object) -> bool:
     return seen == wanted
 
 
-def actuator(host: Host) -> Actuator[Kernel]:
+def actuator(host: Host) -> Actuator[Knobs]:
     """The plugin's factory."""
     return KernelActuator(host)

@@ -11,7 +11,7 @@ from stead.model.change import Record, Step, Target, UndoKind
 ACTUATOR = "kernel"
 
 
-class Kernel(msgspec.Struct, frozen=True):
+class Knobs(msgspec.Struct, frozen=True):
     """Knobs of the kernel; None leaves one as it is, or means that there is none such here.
 
     KSM (docs.kernel.org, admin-guide/mm/ksm): `run` as the kernel has it (0 stopped, 1 scanning, 2 stopped and unmerged),
@@ -35,7 +35,7 @@ class Kernel(msgspec.Struct, frozen=True):
     drop_in: bool | None = None  # is stead's drop-in there?
 
 
-def fields(state: Kernel) -> dict[str, object]:
+def fields(state: Knobs) -> dict[str, object]:
     """The knobs that are given."""
     return {key: value for key, value in msgspec.structs.asdict(state).items() if value is not None}
 

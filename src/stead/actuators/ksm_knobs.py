@@ -11,7 +11,7 @@ import asyncio
 import os
 from typing import Any, Final
 
-from stead.actuators.kernel_state import Kernel, fields, step
+from stead.actuators.kernel_state import Knobs, fields, step
 from stead.cgroups.kernel_owners import owner_of_ksm
 from stead.model.change import Step, Target, UndoKind
 from stead.model.errors import SteadError
@@ -40,15 +40,15 @@ class KsmKnobs:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def read(self, host: Host, name: str) -> Kernel:
+    async def read(self, host: Host, name: str) -> Knobs:
         """All knobs as they are. All None where the kernel has no KSM. OSError when they can't be read."""
         run = _number(host, "run") if name == "ksm" else None
         if run is None:
-            return Kernel()
+            return Knobs()
         mode, smart = _text(host, "advisor_mode"), _number(host, "smart_scan")
         advised = mode is not None and "[scan-time]" in mode
         numbers: dict[str, Any] = {key: None if advised and key == "pages_to_scan" else _number(host, key) for key in _NUMBERS}
-        return Kernel(
+        return Knobs(
             run=run,
             merged=bool(_number(host, "pages_shared") or _number(host, "ksm_zero_pages")),
             advisor_mode=None if mode is None else "scan-time" if advised else "none",
@@ -56,7 +56,7 @@ class KsmKnobs:
             **numbers,
         )
 
-    def plan(self, target: Target, now: Kernel, want: Kernel) -> Step:
+    def plan(self, target: Target, now: Knobs, want: Knobs) -> Step:
         """The diff; SteadError for an unknown knob, a value out of its range, a kernel without KSM, or another's KSM."""
         wanted = fields(want)
         self._refuse(target, now, wanted)
@@ -76,7 +76,7 @@ class KsmKnobs:
             target, before, changed, undo=undo, undo_reason=reason, duration_s=_UNMERGE_S if slow else 5.0, note="; ".join(notes)
         )
 
-    async def write(self, host: Host, name: str, want: Kernel) -> None:
+    async def write(self, host: Host, name: str, want: Knobs) -> None:
         """Set the advisor first, which resets what it governs, and `run` last. SteadError where unmerging would take too much."""
         if name != "ksm":
             raise SteadError(
@@ -96,7 +96,7 @@ class KsmKnobs:
         if run is not None and not (run == 2 and unmerges):
             host.write(f"{FOLDER}/run", str(run).encode())
 
-    def _refuse(self, target: Target, now: Kernel, wanted: dict[str, object]) -> None:
+    def _refuse(self, target: Target, now: Knobs, wanted: dict[str, object]) -> None:
         if target.name != "ksm" or now.run is None:
             what = "this kernel has no KSM" if target.name == "ksm" else f"there is no {target}"
             raise SteadError(what, str(target), "it needs CONFIG_KSM; the target is kernel:ksm", code="kernel.no-ksm")
@@ -122,7 +122,7 @@ class KsmKnobs:
 _KNOBS: Final = ("run", "merged", "advisor_mode", *_NUMBERS, "smart_scan")
 
 
-def _undo(now: Kernel, changed: dict[str, object], before: dict[str, object]) -> tuple[UndoKind, str]:
+def _undo(now: Knobs, changed: dict[str, object], before: dict[str, object]) -> tuple[UndoKind, str]:
     """What else has to be put back, added to `before`; and whether all of it can be."""
     if changed.get("advisor_mode") == "scan-time" and now.pages_to_scan is not None:
         before["pages_to_scan"] = now.pages_to_scan

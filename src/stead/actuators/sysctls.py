@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from stead.actuators.kernel_state import Kernel, fields, step
+from stead.actuators.kernel_state import Knobs, fields, step
 from stead.cgroups.kernel_owners import owner_of_sysctl
 from stead.model.change import Step, Target
 from stead.model.errors import SteadError
@@ -65,13 +65,13 @@ class Sysctls:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def read(self, host: Host, name: str) -> Kernel:
+    async def read(self, host: Host, name: str) -> Knobs:
         """The number as it is; None where this kernel has none such, or it is no single number."""
         known = KNOWN.get(name)
         displaces = known.displaces if known else ""
-        return Kernel(value=_read(host, name), displaced=_read(host, displaces) if displaces else None)
+        return Knobs(value=_read(host, name), displaced=_read(host, displaces) if displaces else None)
 
-    def plan(self, target: Target, now: Kernel, want: Kernel) -> Step:
+    def plan(self, target: Target, now: Knobs, want: Knobs) -> Step:
         """The diff. SteadError for a sysctl that is not in the list or not here, a number out of its range, or another's."""
         wanted = fields(want)
         known, value = _known(target), wanted.get("value")
@@ -94,7 +94,7 @@ class Sysctls:
             before, after = {**before, "displaced": now.displaced or 0}, {**after, "displaced": 0}
         return step(target, dict(before), dict(after), note=known.why)
 
-    async def write(self, host: Host, name: str, want: Kernel) -> None:
+    async def write(self, host: Host, name: str, want: Knobs) -> None:
         """Set it. What displaces another is put back by setting that other again: the kernel takes no 0 for it. OSError."""
         known = _known(Target("sysctl", name))
         if want.value is None:

@@ -10,7 +10,7 @@ import contextlib
 import re
 from typing import Final
 
-from stead.actuators.kernel_state import Kernel, fields, step
+from stead.actuators.kernel_state import Knobs, fields, step
 from stead.model.change import Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host
@@ -31,20 +31,20 @@ class UnitMerging:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def read(self, host: Host, name: str) -> Kernel:
+    async def read(self, host: Host, name: str) -> Knobs:
         """What systemd will start the unit with, and whether stead's drop-in is there.
 
         All None where systemd is not the manager or knows no MemoryKSM. SteadError when systemd does not answer.
         """
         if not _UNIT.fullmatch(name) or not _has_systemd(host):
-            return Kernel()
+            return Knobs()
         shown = await _systemctl(host, "show", "--property=LoadState,MemoryKSM", "--", name)
         said = dict(line.partition("=")[::2] for line in shown.splitlines())
         if said.get("LoadState") not in ("loaded", None) or said.get("MemoryKSM") not in ("yes", "no"):
-            return Kernel()
-        return Kernel(memory_ksm=said["MemoryKSM"] == "yes", drop_in=host.inode(_path(name)) is not None)
+            return Knobs()
+        return Knobs(memory_ksm=said["MemoryKSM"] == "yes", drop_in=host.inode(_path(name)) is not None)
 
-    def plan(self, target: Target, now: Kernel, want: Kernel) -> Step:
+    def plan(self, target: Target, now: Knobs, want: Knobs) -> Step:
         """The diff. SteadError where systemd is not the manager or too old, or the kernel can't merge whole processes."""
         wanted = fields(want)
         strange = sorted(wanted.keys() - {"memory_ksm", "drop_in"})
@@ -64,7 +64,7 @@ class UnitMerging:
         before: dict[str, object] = {"memory_ksm": now.memory_ksm, "drop_in": False}
         return step(target, before, {"memory_ksm": asked, "drop_in": True}, duration_s=_RELOAD_S + 5.0, note=_NEXT)
 
-    async def write(self, host: Host, name: str, want: Kernel) -> None:
+    async def write(self, host: Host, name: str, want: Knobs) -> None:
         """Write or remove the drop-in, and have systemd read its files again. OSError, or SteadError when systemd refuses."""
         if not _UNIT.fullmatch(name) or not _has_systemd(host):
             raise SteadError("systemd is not the manager here", f"unit:{name}", code="kernel.no-systemd")
