@@ -153,7 +153,9 @@ async def resident_case(tmp_path: Path) -> AsyncIterator[Case]:
         assert mine is not None
         successor = msgspec.structs.replace(mine, identity={**mine.identity, "id": "memory.1"})
         absent = msgspec.structs.replace(mine, name=f"{path}-none")
-        yield Case(resident.actuator(host), host, mine, (resident.Resident(24 << 20),), absent, successor)
+        yield Case(
+            resident.actuator(host), host, mine, (resident.Resident(24 << 20),), absent, successor, ("size_bytes", "floor_bytes")
+        )
 
 
 @contextlib.asynccontextmanager
