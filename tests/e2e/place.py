@@ -61,9 +61,10 @@ SHORT = {
 }
 
 
-def overlay(folder: Path, **playbook: Any) -> Path:
-    """A catalogue laid over the shipped one, with spans of seconds."""
-    document = {**SHORT, "playbooks": [{**SHORT["playbooks"][0], **playbook}]}
+def overlay(folder: Path, for_s: float = 1, **playbook: Any) -> Path:
+    """A catalogue laid over the shipped one, with spans of seconds. `for_s`: how long a hog must be one, to be compared with."""
+    metrics = [{**SHORT["metrics"][0], "for": for_s}]
+    document = {**SHORT, "metrics": metrics, "playbooks": [{**SHORT["playbooks"][0], **playbook}]}
     path = folder / "short.yaml"
     path.write_text(yaml.safe_dump(document))
     return path

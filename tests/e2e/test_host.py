@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def config(tmp_path: Path) -> dict[str, str]:
-    return {"catalog": str(overlay(tmp_path)), "policy": str(policy_for(tmp_path, (HOG,)))}
+    return {"catalog": str(overlay(tmp_path, for_s=6)), "policy": str(policy_for(tmp_path, (HOG,)))}
 
 
 @pytest.fixture
