@@ -147,8 +147,8 @@ class Actuator(Protocol[State]):
 
     One whose writes pass through values that are neither old nor new may have `between(seen, before, want) -> bool`, of
     records: is this what an interrupted write of its own leaves? Without it each field must be as before or as wanted.
-    One whose `write` refuses what it would not plan may have `put_back`, of the same shape: the write of an undo, which what
-    became of the target meanwhile does not forbid.
+    One whose `write` refuses what it would not plan, or whose changes spread, may have `put_back`, of the same shape: the write
+    of an undo, which what became of the target meanwhile does not forbid, and which reaches where the change has got to.
     """
 
     name: str

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stead.actuators.priority import Priority, actuator, format_cpus, parse_cpus
+from stead.actuators.priority import Priority, actuator
 from stead.host import LocalHost
 from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
@@ -135,17 +133,6 @@ async def test_absent_is_no_priority(fake: FakeHost) -> None:
         await priority.write(fake, ten, ABSENT)
     for strange in (Target("workload", "10"), Target("process", "ten", ten.identity), Target("process", "99", ten.identity)):
         assert await priority.read(fake, strange) == ABSENT
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-"])
-def test_bad_lists_of_cpus(text: str) -> None:
-    with pytest.raises(SteadError, match="not a list of CPUs"):
-        parse_cpus(text)
-
-
-@given(st.sets(st.integers(0, 130), min_size=1))
-def test_lists_of_cpus_round_trip(cpus: set[int]) -> None:
-    assert parse_cpus(format_cpus(sorted(cpus))) == sorted(cpus)
 
 
 @root

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stead.actuators import priority
@@ -18,7 +19,7 @@ from stead.flow.propose import BoundSetting, Wish
 from stead.host import LocalHost
 from stead.ledger.store import LedgerStore
 from stead.model.catalog import PlaybookDefinition, SettingTemplate
-from stead.model.change import Run, Verdict
+from stead.model.change import Run, Step, Target, Verdict
 from stead.model.policy import Policy
 from stead.testing import FakeClock
 from tests.actuators.children import child, target
@@ -91,3 +92,11 @@ async def test_who_restores_it_by_hand_has_done_the_undo(held: Held) -> None:
     held.renice(held.nice)
     moved = await held.hands.undo(held.run, "person")
     assert moved.state == "undone" and moved.receipts[-1].outcome == "already"
+
+
+def test_two_steps_of_one_process_fight_whatever_their_family_is_by_then() -> None:
+    one = Target("process", "10", {"start_ticks": "5"}, {"youngest": "5"})
+    later = msgspec.structs.replace(one, within={"youngest": "9"})
+    other = msgspec.structs.replace(one, identity={"start_ticks": "6"})
+    steps = [Step("priority", of, {"nice": 0}, {"nice": 19}, "exact") for of in (one, later, other)]
+    assert steps[0].fights(steps[1]) and not steps[0].fights(steps[2])

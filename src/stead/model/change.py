@@ -35,7 +35,9 @@ class Target(msgspec.Struct, frozen=True):
     kind: str
     name: str
     identity: dict[str, str] = {}
-    within: dict[str, str] = {}  # what it shares a setting with, and outlives it: a process's session (`leader`, `start_ticks`)
+    within: dict[
+        str, str
+    ] = {}  # what else a setting reaches: a process's session (`leader`, `start_ticks`), its family (`youngest`)
 
     def __str__(self) -> str:
         """Show as kind:name."""
@@ -107,7 +109,7 @@ class Step(msgspec.Struct, frozen=True):
 
     def fights(self, other: Step) -> bool:
         """Do both change one value? Two limits of one group that are different fields do not."""
-        if self.actuator != other.actuator or self.target != other.target:
+        if self.actuator != other.actuator or self.target.key != other.target.key:
             return False
         if not self.owns or not other.owns:
             return True

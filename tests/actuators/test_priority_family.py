@@ -1,0 +1,193 @@
+"""What is started while a process is lowered inherits that, and has to come back with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stead.actuators.priority import Priority, PriorityActuator
+from stead.actuators.priority_family import YOUNGEST
+from stead.cgroups.own_groups import descendants
+from stead.host import LocalHost
+from stead.model.change import Step, Target
+from stead.model.errors import SteadError
+from stead.testing import FakeHost
+from tests.actuators.children import child, target
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
+LOWERED = Priority(nice=15, policy="batch", ionice_class="idle", cpus="0")
+FORKS = """
+import os, signal, time
+def fork(number, frame):
+    if os.fork() == 0:
+        while True:
+            time.sleep(600)
+signal.signal(signal.SIGUSR1, fork)
+print(flush=True)
+while True:
+    time.sleep(600)
+"""
+
+
+class Family:
+    """A process that starts another whenever it is told to: those it started may do the same."""
+
+    def __init__(self, host: LocalHost, pid: int) -> None:
+        self.host, self.pid, self.target = host, pid, target(host, pid)
+        self.levers = PriorityActuator(host)
+
+    def born(self, of: int = 0) -> int:
+        """One more, of the process or of one of its own."""
+        known = set(descendants(self.host, self.pid))
+        time.sleep(0.02)  # a clock tick of the kernel's later
+        os.kill(of or self.pid, signal.SIGUSR1)
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if new := set(descendants(self.host, self.pid)) - known:
+                return new.pop()
+            time.sleep(0.01)
+        raise AssertionError("nothing was started")
+
+    async def seen(self, pid: int) -> Any:
+        return await self.levers.read(self.host, target(self.host, pid))
+
+    async def lower(self, want: Priority = LOWERED) -> Step:
+        step = self.levers.plan(self.target, await self.levers.read(self.host, self.target), want)
+        await self.levers.write(self.host, step.target, msgspec.convert(step.want, Priority))
+        return step
+
+    async def undo(self, step: Step) -> None:
+        await self.levers.put_back(self.host, step.target, msgspec.convert(step.before, Priority))
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    host = LocalHost()
+    with child(FORKS) as pid:
+        one = Family(host, pid)
+        try:
+            yield one
+        finally:
+            for born in descendants(host, pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(born, signal.SIGKILL)
+
+
+@root
+async def test_what_was_started_while_it_was_lowered_comes_back_with_it(family: Family) -> None:
+    before = await family.seen(family.pid)
+    step = await family.lower()
+    first = family.born()
+    second = family.born(of=first)
+    for pid in (first, second):
+        inherited = await family.seen(pid)
+        assert (inherited.nice, inherited.policy, inherited.ionice_class, inherited.cpus) == (15, "batch", "idle", "0")
+    assert step.undo == "exact"
+    await family.undo(step)
+    assert [await family.seen(pid) for pid in (family.pid, first, second)] == [before] * 3
+
+
+@root
+async def test_what_somebody_set_in_one_of_them_stays_and_the_rest_comes_back(family: Family) -> None:
+    step = await family.lower()
+    own = family.born()
+    os.setpriority(os.PRIO_PROCESS, own, 18)
+    family.host.scheduler.set_ionice(own, "best_effort", 7)
+    await family.undo(step)
+    left = await family.seen(own)
+    assert (left.nice, left.ionice_class, left.ionice_level) == (18, "best_effort", 7)
+    assert (left.policy, left.cpus) == ((await family.seen(family.pid)).policy, (await family.seen(family.pid)).cpus)
+
+
+@root
+async def test_who_was_there_before_keeps_what_it_had_though_it_is_the_same(family: Family) -> None:
+    older, other = family.born(), family.born()
+    os.setpriority(os.PRIO_PROCESS, older, 15)
+    was = await family.seen(other)
+    step = await family.lower(Priority(nice=15))
+    await family.undo(step)
+    assert (await family.seen(older)).nice == 15 and await family.seen(other) == was
+
+
+@root
+async def test_a_change_of_which_the_start_is_not_known_reaches_nobody_else(family: Family) -> None:
+    nice = (await family.seen(family.pid)).nice
+    step = await family.lower(Priority(nice=15))
+    born = family.born()
+    assert step.target.within[YOUNGEST] and step.target.key == family.target.key
+    unknown = msgspec.structs.replace(step, target=msgspec.structs.replace(step.target, within={}))
+    await family.undo(unknown)
+    assert ((await family.seen(family.pid)).nice, (await family.seen(born)).nice) == (nice, 15)
+
+
+@root
+async def test_an_undo_that_was_cut_short_is_gone_on_with(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, step = await family.seen(family.pid), await family.lower()
+    pids = [family.born() for _ in range(3)]
+
+    async def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(family.levers, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await family.undo(step)
+    late = family.born()
+    assert not family.levers.met(await family.seen(family.pid), msgspec.convert(step.before, Priority)), (
+        "it is seen as not undone"
+    )
+    await family.undo(step)
+    assert [await family.seen(pid) for pid in (family.pid, *pids, late)] == [before] * 5
+
+
+@root
+async def test_whoever_can_not_be_put_back_is_named_and_the_others_are(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    nice = (await family.seen(family.pid)).nice
+    step = await family.lower(Priority(nice=15))
+    stubborn, other = family.born(), family.born()
+    setting = family.host.scheduler.set_nice
+
+    def set_nice(pid: int, nice: int) -> None:
+        if pid == stubborn:
+            raise PermissionError(1, "not permitted")
+        setting(pid, nice)
+
+    monkeypatch.setattr(family.host.scheduler, "set_nice", set_nice)
+    with pytest.raises(SteadError, match=f"process {stubborn}: .*not permitted"):
+        await family.undo(step)
+    assert [(await family.seen(pid)).nice for pid in (family.pid, stubborn, other)] == [nice, 15, nice]
+
+
+@root
+async def test_killed_right_after_it_was_put_back_itself_it_has_left_nobody_behind(family: Family, monkeypatch: Any) -> None:
+    before, step = await family.seen(family.pid), await family.lower()
+    born, writing = family.born(), family.levers.write
+
+    async def written_and_killed(*what: Any) -> None:
+        await writing(*what)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(family.levers, "write", written_and_killed)
+    with pytest.raises(KeyboardInterrupt):
+        await family.undo(step)
+    assert [await family.seen(pid) for pid in (family.pid, born)] == [before] * 2
+
+
+async def test_a_family_is_kept_with_the_target_only_for_what_is_inherited(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.scheduler.add(10)
+    (tmp_path / "proc/10").mkdir(parents=True)
+    (tmp_path / "proc/10/stat").write_text("10 (hog) S 1 10 10 0 -1 4194560 " + "0 " * 12 + "500 " + "0 " * 30)
+    levers = PriorityActuator(host)
+    ten = Target("process", "10", {"start_ticks": str(host.start_ticks(10)), "boot_id": host.boot_id})
+    now = await levers.read(host, ten)
+    assert YOUNGEST not in levers.plan(ten, now, Priority(autogroup_nice=19)).target.within
+    assert levers.plan(ten, now, Priority(nice=19)).target.within == {YOUNGEST: str(host.start_ticks(10))}
