@@ -178,6 +178,7 @@ async def test_a_period_stays_as_it_was(tmp_path):
         (os.getpid(), "python", 0, "stead itself"),
         (52, "python", 0, "stead's hub"),
     ],
+    ids=["init", "kernel", "ssh", "policy", "self", "hub"],
 )
 async def test_a_group_is_as_protected_as_who_is_in_it_or_below(tmp_path, pid, name, flags, words):
     host, _, path = hosted(tmp_path)
