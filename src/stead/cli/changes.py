@@ -108,6 +108,8 @@ def outcome(run: Run) -> str:
     """What came of it, in a few words."""
     if run.state in ("undoing", "undone") and run.undo_reason:
         return f"{MEANINGS[run.state]}: {undo_words(run)}"
+    if run.state == "undo_failed":
+        return reason_of(run) or MEANINGS[run.state]
     if run.governed and not run.final:
         return "; ".join(governed_words(run.proposal.steps[one.step], one) for one in run.governed)
     return verdict(run) if run.verdict else reason_of(run) or MEANINGS.get(run.state, "")

@@ -20,7 +20,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.EXIT_FAILURE, "failed; the sentence on stderr says what, where and what to do"),
     (errors.EXIT_USAGE, "wrong call or configuration"),
     (errors.EXIT_UNDONE, "the change did not help, and was put back"),
-    (errors.EXIT_UNDO_FAILED, "putting it back failed: needs a person"),
+    (errors.EXIT_UNDO_FAILED, "putting it back failed: `stead why` says what follows"),
     (errors.EXIT_APPROVAL, "approval required, or denied"),
     (errors.EXIT_WINDOW, "outside its maintenance window"),
     (errors.EXIT_PAUSED, "paused, or the budget of changes is used up"),

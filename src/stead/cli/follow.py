@@ -122,7 +122,7 @@ def _state_lines(run: Run, at_ms: int) -> list[str]:
         "kept": f"{name}: {verdict(run)}; kept ({back})",
         "undoing": f"{name}: putting it back: {undo_words(run) or run.reason}",
         "undone": f"{name}: put back, read back and recorded",
-        "undo_failed": f"{name}: could not be put back; needs a person: {run.reason}",
+        "undo_failed": f"{name}: could not be put back: {run.reason}",
     }
     station = {"verifying": "acted", "held": "verified", "kept": "verified", "undo_failed": "undo", "acting": "act"}.get(
         run.state, run.state

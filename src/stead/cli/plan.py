@@ -28,7 +28,7 @@ MEANINGS: Final[dict[str, str]] = {
     "kept": "verified, and final",
     "undoing": "is being put back",
     "undone": "everything is put back",
-    "undo_failed": "could not be put back: needs a person",
+    "undo_failed": "could not be put back",
     "failed": "a step failed; what was done has been put back",
     "moot": "its target is gone",
     "conflict": "another hand owns the value now: left alone",

@@ -130,6 +130,9 @@ class Hands:
                 return other.id
         return ""
 
+    def _is_anothers(self, run: Run) -> bool:
+        return any(self._owner(run, run.proposal.steps[index]) for index in runs.to_undo(run))
+
     async def _forward(self, run: Run, pending: Entries, again: frozenset[int] = frozenset()) -> Run:
         """Write the steps that are not yet written; `again` are those that a crash interrupted and that may be repeated."""
         for index in range(len(run.proposal.steps)):
@@ -168,13 +171,16 @@ class Hands:
     async def undo(self, run: Run, reason: str = "person", by: Actor | None = None) -> Run:
         """Put everything back that a run did. Not subject to budget, window, tier or pause.
 
-        `reason` is "person", "no_help", "not_held", "lease" or "cancel". A run that is undoing already is continued. Raises
-        SteadError when the run's state or a declared loss forbids it.
+        `reason` is "person", "no_help", "not_held", "lease" or "cancel", or `runs.AGAIN`: then it stays as it is where that is
+        forbidden, or another run holds its values by now. A run that is undoing already is continued. Raises SteadError when the
+        run's state or a declared loss forbids it.
         """
         async with self._locked(run):
             run = self._newest(run)
             if run.state == "undoing":
                 return await self._recovered(run)
+            if reason == runs.AGAIN and (not runs.may_try_again(run) or self._is_anothers(run)):
+                return run
             run, entries = await self.writer.settle_interrupted(run)
             return await self._undo(run, reason, entries, by)
 

@@ -27,6 +27,7 @@ from stead.flow.place import Place, Plugged, identities
 from stead.flow.plan import plan
 from stead.flow.propose import RECENT_RUNS, ProposeContext, Wish, propose, relevant
 from stead.flow.record import Stamp
+from stead.flow.retries import Retries
 from stead.flow.tasks import Tasks
 from stead.flow.tell import Teller
 from stead.flow.verify import judge
@@ -74,7 +75,7 @@ class Road:
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
         self.tasks, self.clock_steps = Tasks(), ClockSteps()
-        self.governor = Governor(place.hands, series, series.value)
+        self.governor, self.retries = Governor(place.hands, series, series.value), Retries()
         self._cpu_s: deque[float] = deque(maxlen=60)
 
     async def start(self, now: Now) -> None:
@@ -91,6 +92,7 @@ class Road:
         live = [carried(run, 0, now) for run in ledger.live_runs()]
         self.runs = {run.id: run for run in live}
         await ledger.commit([record.agent_started(__version__, self.stamp(now), boot_id=self.place.host.boot_id)])
+        self.retries.know(ledger)
         for moved in await self.place.hands.recover(live):
             self.learn(moved)
 
@@ -125,6 +127,7 @@ class Road:
         await self.follow(now)
         for run, moving in self.governor.due(self.runs.values(), self.tasks.busy, now):
             self.tasks.start(run.id, self._carry(run, moving, "a limit"))
+        self.retries.mind(self, now)
         await self.close_window(now)
         if self.ticks % FORGET_TICKS == 0:
             self.forget(now)
@@ -331,12 +334,13 @@ class Road:
         if known is not None and run.governed and known.state == run.state and known.lease_until_ms == run.lease_until_ms:
             self.runs[run.id] = run  # a governed value was moved: no news
             return
+        self.retries.note(run)
         if not told and self.runs.get(run.id) is not run:
             self.teller.logged(run)
         if run.final:
             self.runs.pop(run.id, None)
             self._checked.pop(run.id, None)
-            self.recent.append(run)
+            self.recent = deque((*(one for one in self.recent if one.id != run.id), run))
         else:
             self.runs[run.id] = run
         self.place.moved()

@@ -37,6 +37,9 @@ class Reader(Protocol):
     def runs_of(self, finding_id: str) -> Sequence[Run]:
         """Runs that answered one finding."""
 
+    def not_put_back(self, limit: int) -> Sequence[Run]:
+        """Runs of which something could not be put back, newest first."""
+
     def open_findings(self) -> Sequence[Finding]:
         """Findings that have not cleared."""
 

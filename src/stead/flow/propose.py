@@ -334,8 +334,10 @@ def _after(run: Run, playbook: PlaybookDefinition, finding: Finding, context: Pr
         return "it is so already"
     if this and run.state in ("denied", "cancelled"):
         return f"a person said no: {run.reason}"
-    if this and run.state in ("conflict", "undo_failed"):
-        return f"its last run ended as {run.state}: it needs a person"
+    if this and run.state == "conflict":
+        return "its last run ended as conflict: it needs a person"
+    if this and run.state == "undo_failed":
+        return "its last run could not be put back so far: that comes first"
     if this and _did_not_help(run):
         return "it did not help this finding"
     if this and run.state == "kept" and playbook.lowers:

@@ -46,10 +46,14 @@ class Bound(NamedTuple):
 
 
 def due(run: Run, entries: Sequence[Entry]) -> bool:
-    """Do these entries take the run to where it gets a receipt: a verdict that stands, or its end after it touched something?"""
+    """Do these entries take the run to where it gets a receipt: a verdict that stands, or its end after it touched something?
+
+    A further try to put it back that failed is no end.
+    """
     types = {one.type for one in entries if one.subject == run.id}
     stands = "verdict.made" in types and run.state in STANDS
-    return f"run.{run.state}" in types and (stands or (run.final and bool(run.attempts)))
+    again = run.state == "undo_failed" and run.undo_tries > 0  # the first failure has one, and so will its end
+    return f"run.{run.state}" in types and (stands or (run.final and bool(run.attempts) and not again))
 
 
 def issued(

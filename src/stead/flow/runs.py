@@ -29,6 +29,9 @@ GONE: Final = "gone"
 TOLD_MS: Final = 300_000
 CLOCK_BACK_MS: Final = 60_000
 INTERRUPTED: Final = "interrupted before it was written"
+AGAIN: Final = "again"  # begins an undo: stead's own further try of one that failed
+TRIES_MAX: Final = 100  # some four days, by the waits of `flow.retries`
+UNDOS_KEPT: Final = 2  # of a step's failed undos, with the run: all of them are in the ledger
 
 
 def _move(run: Run, state: RunState, stamp: Stamp, *entries: Entry, reason: str = "") -> Moved:
@@ -264,7 +267,12 @@ def cannot_undo(run: Run) -> str:
 
 
 def begin_undo(run: Run, reason: str, stamp: Stamp) -> Moved:
-    """Everything that was done is to be put back. A person may begin it also on what was kept, and again on what failed."""
+    """Everything that was done is to be put back. A person may begin it also on what was kept, and again on what failed.
+
+    `AGAIN` is stead's own further try of what failed: what began the undo stays as it was.
+    """
+    if reason == AGAIN:
+        return _begin_again(run, stamp)
     if run.state in ("kept", "undo_failed") and reason != "person":
         _need(run, "undone", "acting", "verifying", "held")
     _need(run, "undone", *sorted(UNDOABLE))
@@ -277,7 +285,32 @@ def begin_undo(run: Run, reason: str, stamp: Stamp) -> Moved:
             code="run.no-undo",
             exit_code=EXIT_UNDO_FAILED,
         )
-    return _move(msgspec.structs.replace(run, undo_reason=reason), "undoing", stamp, reason=reason)
+    return _move(msgspec.structs.replace(run, undo_reason=reason, undo_tries=0), "undoing", stamp, reason=reason)
+
+
+def may_try_again(run: Run) -> bool:
+    """Could not all be put back, and can that still come about without a person? What another hand owns is not tried again."""
+    steps = [run.proposal.steps[index] for index in to_undo(run)] if run.state == "undo_failed" else []
+    own = any(step.actuator == "autonomy" for step in steps)  # set by people, never put back
+    return not own and run.undo_tries < TRIES_MAX and any(step.undo != "none" for step in steps)
+
+
+def _begin_again(run: Run, stamp: Stamp) -> Moved:
+    """One more try, which is counted. Of the failed ones before it the run keeps the last few."""
+    if not may_try_again(run):
+        _need(run, "undone again", "undo_failed")
+        raise SteadError("it is not tried again", f"run {run.id}", "see `stead why`", code="run.impossible")
+    dropped = {
+        id(one)
+        for step in to_undo(run)
+        for one in [one for one in run.receipts if one.step == step and one.direction == "undo"][:-UNDOS_KEPT]
+    }
+    receipts = tuple(one for one in run.receipts if id(one) not in dropped)
+    settled = {one.attempt_id for one in receipts}
+    attempts = tuple(one for one in run.attempts if one.direction == "forward" or one.id in settled)
+    tries = run.undo_tries + 1
+    run = msgspec.structs.replace(run, receipts=receipts, attempts=attempts, undo_tries=tries)
+    return _move(run, "undoing", stamp, reason=f"tried again ({tries})")
 
 
 def finish_undo(run: Run, stamp: Stamp) -> Moved:
@@ -287,7 +320,8 @@ def finish_undo(run: Run, stamp: Stamp) -> Moved:
     undo = [receipt for receipt in newest if receipt is not None]
     failed = [receipt for receipt in undo if receipt.outcome in ("failed", "unknown")]
     if failed:
-        return _move(run, "undo_failed", stamp, reason="; ".join(_told(run, receipt) for receipt in failed))
+        told = "; ".join(_told(run, receipt) for receipt in failed)
+        return _move(run, "undo_failed", stamp, reason=f"{told}; {_what_next(run)}")
     if any(receipt.outcome == "conflict" for receipt in run.receipts):
         return _move(run, "conflict", stamp, reason="another hand owns the value now: left as it is")
     if run.undo_reason in ("partial failure", "paused", "cancel"):
@@ -301,6 +335,13 @@ def finish_undo(run: Run, stamp: Stamp) -> Moved:
 def _told(run: Run, receipt: Receipt) -> str:
     step = run.proposal.steps[receipt.step]
     return f"{step.actuator} of {step.target} was not put back: {receipt.error or 'it reads otherwise'}"
+
+
+def _what_next(run: Run) -> str:
+    tried = f", as it has {run.undo_tries} time{'s' if run.undo_tries > 1 else ''} so far" if run.undo_tries else ""
+    if may_try_again(msgspec.structs.replace(run, state="undo_failed")):
+        return f"stead tries it again by itself{tried}"
+    return "it needs a person: `stead undo` tries it again"
 
 
 def _why_stopped(run: Run) -> str:

@@ -93,6 +93,11 @@ class LedgerReader(LogReader):
         sql = f"SELECT data FROM runs WHERE updated_ms >= ? AND {_WHICH[which]} ORDER BY updated_ms DESC, rowid DESC LIMIT ?"  # noqa: S608
         return tuple(self._decode_run.decode(row[0]) for row in self._rows(sql, since_ms, limit))
 
+    def not_put_back(self, limit: int) -> Sequence[Run]:
+        """Runs of which something could not be put back, newest first."""
+        rows = self._rows("SELECT data FROM runs WHERE state = 'undo_failed' ORDER BY updated_ms DESC, rowid DESC LIMIT ?", limit)
+        return tuple(self._decode_run.decode(row[0]) for row in rows)
+
     def run(self, prefix: str) -> Run | None:
         """One run by its id or a unique beginning or ending of it. SteadError when several fit."""
         if not ID.fullmatch(prefix):

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from stead.ledger.said import Plan, Said, blob_of, plan_of, said
-from stead.ledger.words import RENEWED, number, plain, step_words, words_of
+from stead.ledger.words import AGAIN, RENEWED, number, plain, step_words, words_of
 from stead.model.change import Step
 from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.ledger_messages import BlobList, EntryPage, SearchEntries
@@ -212,8 +212,13 @@ def _samples(one: Said) -> Iterator[Link]:
 
 
 def _run_links(plan: Plan, told: Sequence[Said]) -> Iterator[Link]:
-    """A run's entries in words; of renewals of a lease and moves of a governed value in a row the newest is told."""
+    """A run's entries in words; of renewals of a lease and moves of a governed value in a row the newest is told.
+
+    So is, of stead's own further tries to put it back, the last.
+    """
     foreign = _foreign(told)
+    over = _former_tries(told) - foreign
+    told = [one for one in told if one.entry.id not in over]
     for upkeep, row in groupby(told, key=lambda one: _renews(one) or one.entry.type == ADJUSTED):
         entries = list(row)
         renewals = [one for one in entries if _renews(one)]
@@ -230,6 +235,17 @@ def _run_links(plan: Plan, told: Sequence[Said]) -> Iterator[Link]:
 
 def _renews(one: Said) -> bool:
     return one.entry.type == "run.held" and one.reason == RENEWED
+
+
+def _former_tries(told: Sequence[Said]) -> set[str]:
+    """The entries of all tries to put it back once more but the last one."""
+    begun = [at for at, one in enumerate(told) if one.entry.type == "run.undoing" and one.reason.startswith(AGAIN)]
+    over: set[str] = set()
+    for at in begun[:-1]:
+        rest = told[at:]
+        end = next((n for n, one in enumerate(rest) if one.entry.type == "run.undo_failed"), len(rest) - 1)
+        over.update(one.entry.id for one in rest[: end + 1])
+    return over
 
 
 def _foreign(told: Sequence[Said]) -> set[str]:
@@ -287,7 +303,7 @@ def _state_words(plan: Plan, entries: Sequence[Said]) -> str:
         return f"{plan.playbook} {would}; in mode {plan.mode} nothing was changed"
     if plan.impossible:
         return f"{plan.playbook} is {state}: {plan.impossible}"
-    if last is not None and last.body.get("undo_reason") == "person":
+    if last is not None and last.body.get("undo_reason") == "person" and state != "undo_failed":
         reason = "a person asked for it to be put back"
     words = {
         "waiting": f"{plan.playbook} waits for approval of {what}",

@@ -23,7 +23,7 @@ STATES: Final[dict[str, str]] = {
     "approved": "may begin",
     "kept": "stays for good",
     "undone": "everything is put back",
-    "undo_failed": "could not be put back: needs a person",
+    "undo_failed": "could not be put back",
     "failed": "failed",
     "moot": "nothing to do",
     "conflict": "another hand owns the value now: left as it is",
@@ -34,6 +34,7 @@ STATES: Final[dict[str, str]] = {
 }
 OWN_WORDS: Final = frozenset(("advised", "approved", "conflict", "denied"))  # states whose reason another link already told
 RENEWED: Final = "its lease was renewed"
+AGAIN: Final = "tried again"
 
 
 def words_of(one: Said, plan: Plan = EMPTY) -> str:
@@ -308,6 +309,8 @@ def _run_words(one: Said, plan: Plan) -> str:
         return f"all is written; {watches} it helps"
     if state == "held":
         return f"{RENEWED + ': ' if 'renewed' in reason else ''}stays in force{lease}"
+    if state == "undoing" and reason.startswith(AGAIN):
+        return f"is being put back: {reason}"
     if state == "undoing":
         return f"is being put back: {UNDO_WORDS.get(str(body.get('undo_reason')), reason or 'it must not stay')}"
     words = STATES.get(state, state.replace("_", " "))

@@ -255,7 +255,7 @@ RunState = Literal[
     "kept",  # verified, and final: no lease
     "undoing",
     "undone",  # everything put back
-    "undo_failed",  # needs a person
+    "undo_failed",  # tried again for some days; then it needs a person
     "failed",  # a step failed and what was done has been put back
     "moot",  # the target is gone: nothing to do, nothing to put back
     "conflict",  # another hand owns the value now: yielded
@@ -292,6 +292,7 @@ class Run(msgspec.Struct, frozen=True):
     cause: str = ""  # id of the last ledger entry about it
     recoverable: bool = True
     governed: tuple[Governed, ...] = ()  # the fields that are moved within a range
+    undo_tries: int = 0  # how often stead by itself has tried again to put it back
 
     @property
     def final(self) -> bool:
