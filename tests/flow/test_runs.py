@@ -230,7 +230,9 @@ class Lives(RuleBasedStateMachine):
             after, entries = getattr(runs, verb)(self.run, *arguments, stamp(Now(NOW.unix_ms + len(self.entries), 0)))
         except SteadError:
             return
-        assert not before.final or (before.state == "kept" and person), f"{before.state} was final, and {verb} moved it"
+        again = arguments == (runs.AGAIN,) and before.state == "undo_failed"
+        by_hand = person and before.state in ("kept", "undo_failed")
+        assert not before.final or by_hand or again, f"{before.state} was final, and {verb} moved it"
         self.used += [one.id for one in after.approvals if one.used_ms and one not in before.approvals]
         self.run = after
         self.entries += entries
@@ -267,7 +269,7 @@ class Lives(RuleBasedStateMachine):
     def verify(self, result: str) -> None:
         self.step("verified", Verdict(result, ""))  # type: ignore[arg-type]
 
-    @rule(reason=st.sampled_from(["person", "lease", "no_help", "cancel", "partial failure"]))
+    @rule(reason=st.sampled_from(["person", "lease", "no_help", "cancel", "partial failure", runs.AGAIN]))
     def undo(self, reason: str) -> None:
         self.step("begin_undo", reason, person=reason == "person")
 
@@ -287,7 +289,7 @@ class Lives(RuleBasedStateMachine):
         if hasattr(self, "run"):
             assert len(self.used) == len(set(self.used))
             needed = self.run.decision.approvals_needed if self.run.decision else 0
-            if self.run.attempts:
+            if any(one.direction == "forward" for one in self.run.attempts):
                 assert len([one for one in self.run.approvals if one.used_ms]) >= needed
 
     @invariant()
