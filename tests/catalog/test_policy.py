@@ -15,7 +15,7 @@ def write(tmp_path, text):
 
 def test_the_shipped_policy():
     policy = load_policy()
-    assert policy.budget == Budget(6, 1, 1)
+    assert policy.budget == Budget(20, 1, 1)
     assert {rule.name for rule in policy.rules} >= {"reversible", "own-workloads"}
     assert len(policy.version) == 64
     assert load_policy().version == policy.version
