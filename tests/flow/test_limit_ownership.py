@@ -101,9 +101,7 @@ async def test_another_rule_for_the_same_group_is_refused_by_name(bound: Bound, 
     assert bound.text(path, "cpu", "cpu.shares") == "102"
 
 
-async def test_two_rules_may_hold_two_limits_of_one_group_and_let_go_in_any_order(
-    bound: Bound, some: tuple[str, Target]
-) -> None:
+async def test_two_rules_may_hold_two_limits_of_one_group_and_let_go_in_any_order(bound: Bound, some: tuple[str, Target]) -> None:
     path, thing = some
     slow = await bound.hold("limit", thing, cpu_weight=10)
     frozen = await bound.hold("limit", thing, frozen=True)

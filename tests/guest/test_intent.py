@@ -42,6 +42,7 @@ def contended(agent: Stead) -> Iterator[tuple[Stead, str]]:
         wait_until(lambda: agent.ask(m.GetStatus()).ticks >= 8, "the agent knows how it was without a hog", SOON_S)
         with installed(guest, HOG, BUSY, "CPUWeight=1000") as path:
             yield agent, path
+            guest.run(f"systemctl kill -s STOP {HOG} {CRITICAL}")  # what is put back now would take a minute beside them
             agent.stop()
             assert left_behind(guest, f"{HOG}.service") == ""
 
