@@ -10,7 +10,7 @@ from stead.model.catalog import MetricCatalogEntry
 from stead.stats.bands import threshold_crossed
 
 CATALOG = load_catalog("", known_metrics=None, actuators=None)
-LABELS = {"process": "sh", "pid": "4711", "command": "sh -c x"}
+LABELS = {"process": "sh", "pid": "4711", "command": "sh -c x", "name": "sh", "protected": "web"}
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,15 @@ def merging(wanted: bool = True) -> Iterator[str]:
 
 
 def lost_it(host: Host, pid: int) -> bool:
-    """Was the flag lost on the way into a program that was started with it (before Linux 6.7)? By its first mapping's flags.
+    """Was the flag lost on the way into a program that was started with it (before Linux 6.7)?
 
-    The flag of a mapping that may be merged is `mg` in /proc/PID/smaps (proc(5)). False also where that can't be read.
+    Newer kernels say in /proc/PID/ksm_stat whether all may be merged. Older ones show it by the flags of the first mapping: `mg`
+    in /proc/PID/smaps (proc(5)). False also where neither can be read.
     """
+    with contextlib.suppress(OSError):
+        said = host.read(f"/proc/{pid}/ksm_stat", 4096)
+        if b"ksm_merge_any:" in said:
+            return b"ksm_merge_any: yes" not in said
     try:
         text = host.read(f"/proc/{pid}/smaps", 4096).decode("ascii", "replace")
     except OSError:
