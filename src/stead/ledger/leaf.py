@@ -1,7 +1,7 @@
 """An entry as the exact bytes of its leaf, and what is kept beside it.
 
 A leaf is one RFC 8785 object of restricted JSON, so that a plain encoder that sorts gives the same bytes as a full
-canonicaliser: ASCII member names, integers within ±2^53, no floats (decimal strings instead), no lone surrogates. What is
+canonicaliser: ASCII member names, integers below 2^53 either way, no floats (decimal strings instead), no lone surrogates. What is
 bulky or about people goes to a salted blob: the leaf holds sha256(salt ‖ blob), so erasing salt and blob breaks no
 proof. Pure: salts come as arguments.
 """
@@ -20,7 +20,7 @@ from stead.model.record import Entry
 
 LEAF_MAX_BYTES: Final = 65_535
 BLOB_MAX_BYTES: Final = 4 << 20  # what lies beside one leaf: as much as one answer of the ledger carries
-EXACT_INT_MAX: Final = 2**53
+EXACT_INT_MAX: Final = 2**53  # still read; RFC 7493 (I-JSON) and so RFC 8785 end one below, and so does what is written
 SALT_BYTES: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -105,7 +105,7 @@ def restrict(value: Any) -> Any:
     if kind is dict:
         return {_name(key): restrict(item) for key, item in value.items()}
     if kind is int:
-        return value if -EXACT_INT_MAX <= value <= EXACT_INT_MAX else str(value)
+        return value if -EXACT_INT_MAX < value < EXACT_INT_MAX else str(value)
     if value is None or kind is bool:
         return value
     if kind is float:
