@@ -1,7 +1,7 @@
 """An entry as the exact bytes of its leaf, and what is kept beside it.
 
 A leaf is one RFC 8785 object of restricted JSON, so that a plain encoder that sorts gives the same bytes as a full
-canonicaliser: ASCII member names, integers below 2^53 either way, no floats (decimal strings instead), no lone surrogates. What is
+canonicaliser: ASCII member names, integers below 2^53, no floats (decimal strings instead), no lone surrogates. What is
 bulky or about people goes to a salted blob: the leaf holds sha256(salt ‖ blob), so erasing salt and blob breaks no
 proof. Pure: salts come as arguments.
 """
