@@ -13,6 +13,7 @@ import itertools
 import random
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,12 +174,14 @@ def faults_of(place: Path, work: Worked, loss: Loss, choose: random.Random, deep
     disk = Disk(loss.files)
     try:
         store = opened(place, disk)
-    except SteadError as error:
+    except (sqlite3.Error, SteadError) as error:
         return [f"it does not open: {error}"]
     watched(disk, store)
     try:
         found = [*_checked(store, work, loss), *_goes_on(store, disk)]
         leaves = [entry.leaf for entry in store.log.leaves(0, 1_000_000)]
+    except (sqlite3.Error, SteadError) as error:
+        return [f"it opens, and can't be read or written: {error}"]
     finally:
         store.close()
     if deep and choose.random() < 0.1:
