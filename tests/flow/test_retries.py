@@ -200,7 +200,8 @@ async def test_what_it_keeps_and_says_is_bounded_however_often_it_is_tried(tmp_p
     bench.ledger.close()
 
 
-def test_people_are_told_in_the_list_of_runs() -> None:
+def test_people_are_told_in_the_list_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     (_, line) = runs_lines([msgspec.structs.replace(failed(), reason="busy; stead tries it again by itself")], NOW.unix_ms)
     assert "stead tries it again by itself" in line
 
