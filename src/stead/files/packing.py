@@ -59,7 +59,8 @@ def pack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: 
         try:
             _retire(way, descriptor, quarantine, key, identity, note)
         except BaseException:
-            _remove_packed(way, quarantine, key, identity, note)  # the plain one goes on, so this is a copy of what was
+            if os.fstat(descriptor).st_nlink:  # the plain one goes on, so this is a copy of what was
+                _remove_packed(way, quarantine, key, identity, note)
             raise
     finally:
         os.close(descriptor)
