@@ -71,6 +71,14 @@ def test_a_group_matches_by_its_path_or_its_unit(text, path, fits):
         ("cgroup:/system.slice/*", "the way in by ssh"),
         ("cgroup:/init.scope", "the init system"),
         ("cgroup:/", "the init system"),
+        ("process:/usr/sbin/sshd*", "the way in by ssh"),
+        ("process:sshd: *", "the way in by ssh"),
+        ("process:/usr/local/sbin/sshd -D*", "the way in by ssh"),
+        ("process:/sbin/init", "the init system"),
+        ("process:/usr/*", "the init system"),  # the first of many
+        ("process:/lib/systemd/systemd-*", "part of systemd"),
+        ("process:*/stead agent*", "stead itself"),
+        ("process:*python3 -m stead*", "stead itself"),
     ],
 )
 def test_what_covers_pid_1_ssh_or_stead_is_never_slowed(text, what):
@@ -87,6 +95,10 @@ def test_what_covers_pid_1_ssh_or_stead_is_never_slowed(text, what):
         "service:system-backup*",
         "cgroup:/batch.slice/*",
         "cgroup:/user.slice/*",
+        "process:/usr/bin/stress-ng *",
+        "process:python3 *backup*",
+        "process:/opt/*/worker --batch",
+        "process:terraform init*",
     ],
 )
 def test_what_covers_none_of_them_may_be_slowed(text):

@@ -35,6 +35,17 @@ _GUARDED: Final = {
     "/system.slice/stead-hub.service": "stead itself",
 }
 _SERVICES: Final = tuple(path.rpartition("/")[2] for path in _GUARDED if path.endswith(".service"))
+# their command lines as distributions have them: what a glob of whole command lines is held against
+_COMMANDS: Final = {
+    "/sbin/init": "the init system",
+    "/usr/lib/systemd/systemd --switched-root --system --deserialize 31": "the init system",
+    "/lib/systemd/systemd-journald": "part of systemd",
+    "/usr/lib/systemd/systemd-logind": "part of systemd",
+    "/usr/sbin/sshd -D": "the way in by ssh",
+    "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups": "the way in by ssh",
+    "/usr/bin/stead agent": "stead itself",
+    "/usr/bin/python3 -m stead.agent": "stead itself",
+}
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,12 +196,22 @@ def never_slowed(text: str) -> tuple[str, str] | None:
                 return f"{text} covers {path}: {what} is never slowed", fix
         return None
     if pattern.by_command:
-        return None
+        return _covers_command(text, pattern, fix)
     if pattern.kind == "service":
         for unit in _SERVICES:
             if pattern.fits_group(f"/{unit}"):
                 return f"{text} covers {unit}: {_GUARDED[f'/system.slice/{unit}']} is never slowed", fix
     found = singled_out(pattern.glob.lower().removesuffix(".service"))
+    return (f"{text} covers {found}: {BUILT_IN[found]} is never slowed", fix) if found else None
+
+
+def _covers_command(text: str, pattern: Pattern, fix: str) -> tuple[str, str] | None:
+    """The same of a glob of command lines: by those of what is never slowed, and by the name of the program that it begins with."""
+    for command, what in _COMMANDS.items():
+        if pattern.fits_process("", command):
+            return f"{text} covers {command}: {what} is never slowed", fix
+    program = pattern.glob.split(" ", 1)[0].rpartition("/")[2].lower()
+    found = singled_out(program) if program.strip("*?") else None
     return (f"{text} covers {found}: {BUILT_IN[found]} is never slowed", fix) if found else None
 
 
