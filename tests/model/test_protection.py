@@ -37,3 +37,10 @@ def test_others_are_not_by_their_name_alone(path: str) -> None:
 def test_a_pattern_of_the_policy_may_mean_a_part_the_path_or_the_target(pattern: str) -> None:
     assert why("/system.slice/nginx.service/pool", pattern)
     assert why("/batch.slice/other.service", pattern) is None
+
+
+@pytest.mark.parametrize("pattern", ["cgroup:/shop.slice/db.service", "/shop.slice/db.service", "service:db", "unit:db.service"])
+def test_what_is_in_a_protected_group_is_protected_too(pattern: str) -> None:
+    for path in ("/shop.slice/db.service", "/shop.slice/db.service/worker/1"):
+        assert pattern in (why(path, pattern) or "")
+    assert why("/shop.slice/dbx.service", pattern) is None

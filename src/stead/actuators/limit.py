@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.cgroups import devices, rivals, units, values
-from stead.cgroups.insiders import Shield, protected_inside, too_tight
+from stead.cgroups.insiders import Shield, protected_inside, session_inside, too_tight
 from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
@@ -229,7 +229,8 @@ class LimitActuator:
         if tighter and not why:
             why = protected_inside(self._host, self.groups, path, self._shield)
             why = why or too_tight(self._host, self.groups, path, tighter) or self._claimed(path, tighter)
-            why = why or (session_group(path) if tighter.get("frozen") else "")
+            if tighter.get("frozen"):
+                why = why or session_group(path) or session_inside(self._host, self.groups, path)
         if why:
             raise SteadError(why, f"cgroup:{path}", "leave it as it is", code="limit.refused")
 

@@ -150,7 +150,7 @@ class PlacementActuator:
     def _follow(self, host: Host, folder: str, pid: int) -> None:
         """Move what the process had started before, as far as it is stead's to move, until nothing new comes."""
         for _ in range(own_groups.ROUNDS):
-            left = [one for one in own_groups.descendants(host, pid) if self._goes_with_it(host, one)]
+            left = [one for one in own_groups.descendants(host, pid, self._not_ours) if self._goes_with_it(host, one)]
             for one in left:
                 with contextlib.suppress(ProcessLookupError):
                     own_groups.move(host, folder, one)
@@ -158,8 +158,10 @@ class PlacementActuator:
                 return
 
     def _goes_with_it(self, host: Host, pid: int) -> bool:
-        """Is a descendant at the root, ordinary, and neither protected nor stead's?"""
-        if self.groups.path_of(pid, "cpu") != _ROOT or self._not_ours(pid):
+        """Is a descendant at the root of both trees, ordinary, and neither protected nor stead's?"""
+        if self.groups.path_of(pid, "cpu") != _ROOT or self.groups.path_of(pid, "freezer") not in (None, _ROOT):
+            return False
+        if self._not_ours(pid):
             return False
         try:
             return host.scheduler.policy(pid)[0] not in _REALTIME

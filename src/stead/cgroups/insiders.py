@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from stead.cgroups.knobs import MAX, place_of
 from stead.host.procfs import parse_stat
 from stead.model.intent import Intent, pattern_of
-from stead.model.protection import BUILT_IN
+from stead.model.protection import BUILT_IN, names_group
+from stead.model.session import session_program
 from stead.protocols import Host
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Shield(NamedTuple):
 def protected_inside(host: Host, groups: Groups, path: str, shield: Shield) -> str:
     """Why the processes in a group (or below it) forbid changing it, naming the first such; empty when none does."""
     for pattern in shield.patterns:
-        if fnmatchcase(path, pattern) or fnmatchcase(f"cgroup:{path}", pattern):
+        if names_group(pattern, path):
             return f"{path} is protected by the policy's pattern {pattern}"
     own = {str(os.getpid()): "stead itself", **shield.own()}
     for pid in groups.pids(path, deep=True):
@@ -68,12 +69,14 @@ def protected_in_session(host: Host, groups: Groups, session: int, shield: Shiel
 
 
 def _protected(host: Host, groups: Groups, pid: int, shield: Shield, own: Mapping[str, str]) -> str:
-    if pid == 1:
-        return "the init system"
+    if pid <= 1:
+        return "the init system" if pid else "which can't be seen from here (it is of another pid namespace)"
     try:
         stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
-    except (OSError, ValueError, IndexError):
-        return own.get(str(pid), "")  # it has ended, or can't be seen
+    except (FileNotFoundError, ProcessLookupError):
+        return own.get(str(pid), "")  # it has ended
+    except (OSError, ValueError, IndexError) as error:
+        return own.get(str(pid), f"of which nothing can be read ({error})")
     mine = own.get(str(pid)) or own.get(f"{pid}@{stat.start_ticks}")
     if mine:
         return mine
@@ -82,21 +85,36 @@ def _protected(host: Host, groups: Groups, pid: int, shield: Shield, own: Mappin
     for pattern, what in BUILT_IN.items():
         if fnmatchcase(stat.name.lower(), pattern):
             return f"{stat.name}: {what}"
-    for pattern in shield.patterns:
-        if fnmatchcase(stat.name, pattern) or fnmatchcase(f"process:{stat.name}", pattern):
-            return f"{stat.name}, which the policy's pattern {pattern} protects"
-    return _intended(host, groups, pid, stat.name, shield.intent) if shield.intent.protect else ""
+    return _named(host, groups, pid, stat.name, shield) if shield.patterns or shield.intent.protect else ""
 
 
-def _intended(host: Host, groups: Groups, pid: int, name: str, intent: Intent) -> str:
-    """Is it part of what the owner wants protected, by itself or by a group that it is in?"""
+def session_inside(host: Host, groups: Groups, path: str) -> str:
+    """Why to freeze a group would shut a person out, by who is in it or below it, whatever its path says. Empty: nobody is."""
+    for pid in groups.pids(path, deep=True):
+        try:
+            stat = parse_stat(host.read(f"/proc/{pid}/stat", 4096))
+        except (OSError, ValueError, IndexError):
+            continue  # it has just ended, or is refused for that already
+        leads = "leads the session of a terminal that somebody may sit at" if stat.tty and stat.session == pid else ""
+        what = session_program(stat.name) or leads
+        if what:
+            return f"{path} holds process {pid}, {stat.name}: {what}"
+    return ""
+
+
+def _named(host: Host, groups: Groups, pid: int, name: str, shield: Shield) -> str:
+    """Is it part of what the policy or the owner wants protected, by itself or by a group that it is in?"""
     try:
         command = host.read(f"/proc/{pid}/cmdline", 4096).decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
     except OSError:
         command = ""
-    parts = (groups.path_of(pid) or "/").strip("/").split("/")
+    path = groups.path_of(pid) or "/"
+    for text in shield.patterns:
+        if pattern_of(text).fits_process(name, command) or names_group(text, path):
+            return f"{name}, which the policy's pattern {text} protects"
+    parts = path.strip("/").split("/")
     above = ["/" + "/".join(parts[: end + 1]) for end in range(len(parts))]
-    for one in intent.protect:
+    for one in shield.intent.protect:
         for pattern in map(pattern_of, one.match):
             if pattern.fits_process(name, command) or any(pattern.fits_group(path) for path in above):
                 return f"{name}, which is to be protected ({one.title})"

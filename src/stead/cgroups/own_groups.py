@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from stead.cgroups.owners import STEAD
@@ -91,9 +92,10 @@ def move(host: Host, folder: str, pid: int) -> None:
         raise refusal(error, folder, f"process {pid}") from error
 
 
-def descendants(host: Host, pid: int) -> list[int]:
+def descendants(host: Host, pid: int, but: Callable[[int], object] = lambda child: False) -> list[int]:
     """All that a process started and that lives, nearest first; what an ended one between them had started is not found.
 
+    `but`: whoever this is true of is left out, with all that it started itself.
     Source: proc_pid_task(5), `children`; a kernel without it (CONFIG_PROC_CHILDREN) tells nothing.
     """
     found: dict[int, None] = {}
@@ -101,7 +103,7 @@ def descendants(host: Host, pid: int) -> list[int]:
     while waiting:
         above = waiting.pop(0)
         for child in _children(host, above):
-            if child != pid and child not in found:
+            if child != pid and child not in found and not but(child):
                 found[child] = None
                 waiting.append(child)
     return list(found)

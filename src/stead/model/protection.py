@@ -76,7 +76,8 @@ def protected(target: Target, labels: Mapping[str, str], policy: Policy, own: Ma
         for pattern in policy.protected:
             if fnmatchcase(name, pattern):
                 return f"{name} is protected by the policy's pattern {pattern}"
-    return None
+    of_group = (pattern for pattern in policy.protected if target.kind == "cgroup" and names_group(pattern, target.name))
+    return next((f"{target} is, or is in, what the policy's pattern {pattern} protects" for pattern in of_group), None)
 
 
 def _process(target: Target, labels: Mapping[str, str], own: Mapping[str, str]) -> str | None:
@@ -121,6 +122,27 @@ def would_allow(rule: Rule, patterns: Sequence[str]) -> str | None:
             if _touch(name, pattern) or _touch(given, pattern):
                 return pattern
     return None
+
+
+def names_group(pattern: str, path: str) -> bool:
+    """Does a pattern of the policy name this control group, or one that it is in? By the path, a part of it, or the unit's name.
+
+    "cgroup:/shop.slice" and "/shop.slice" name what is below it too, "unit:db.service", "service:db*" and "db*" a part of it.
+    """
+    kind, colon, glob = pattern.partition(":")
+    parts = [part for part in path.split("/") if part]
+    names = [*parts, *map(_bare, parts)]
+    above = ["/" + "/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    if colon and kind == "cgroup":
+        return globbed_by(glob.rstrip("/") or "/", above)
+    if colon and kind in ("unit", "service"):
+        return globbed_by(glob, names)
+    return globbed_by(pattern, [*names, *above])
+
+
+def globbed_by(pattern: str, names: Iterable[str]) -> bool:
+    """Does this shell glob fit one of these names? Case counts."""
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def _touch(given: str, pattern: str) -> bool:
