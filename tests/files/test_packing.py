@@ -1,4 +1,4 @@
-"""Whatever fails in the middle of a compression, one of the two forms stands: an error on the way is no reason to lose the other."""
+"""Whatever fails in the middle of a compression, one of the two forms stands: no error takes both."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def never_slowed(text: str) -> tuple[str, str] | None:
 
 
 def _covers_command(text: str, pattern: Pattern, fix: str) -> tuple[str, str] | None:
-    """The same of a glob of command lines: by those of what is never slowed, and by the name of the program that it begins with."""
+    """The same of a glob of command lines: by those of what is never slowed, and by the program that it begins with."""
     for command, what in _COMMANDS.items():
         if pattern.fits_process("", command):
             return f"{text} covers {command}: {what} is never slowed", fix
