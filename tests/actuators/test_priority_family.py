@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,76 +12,25 @@ import pytest
 
 from stead.actuators.priority import Priority, PriorityActuator
 from stead.actuators.priority_family import YOUNGEST
-from stead.cgroups.own_groups import descendants
-from stead.host import LocalHost
-from stead.model.change import Step, Target
+from stead.model.change import Target
 from stead.model.errors import SteadError
 from stead.testing import FakeHost
-from tests.actuators.children import child, target
+from tests.actuators.families import Family, a_family
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
 LOWERED = Priority(nice=15, policy="batch", ionice_class="idle", cpus="0")
-FORKS = """
-import os, signal, time
-def fork(number, frame):
-    if os.fork() == 0:
-        while True:
-            time.sleep(600)
-signal.signal(signal.SIGUSR1, fork)
-print(flush=True)
-while True:
-    time.sleep(600)
-"""
-
-
-class Family:
-    """A process that starts another whenever it is told to: those it started may do the same."""
-
-    def __init__(self, host: LocalHost, pid: int) -> None:
-        self.host, self.pid, self.target = host, pid, target(host, pid)
-        self.levers = PriorityActuator(host)
-
-    def born(self, of: int = 0) -> int:
-        """One more, of the process or of one of its own."""
-        known = set(descendants(self.host, self.pid))
-        time.sleep(0.02)  # a clock tick of the kernel's later
-        os.kill(of or self.pid, signal.SIGUSR1)
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            if new := set(descendants(self.host, self.pid)) - known:
-                return new.pop()
-            time.sleep(0.01)
-        raise AssertionError("nothing was started")
-
-    async def seen(self, pid: int) -> Any:
-        return await self.levers.read(self.host, target(self.host, pid))
-
-    async def lower(self, want: Priority = LOWERED) -> Step:
-        step = self.levers.plan(self.target, await self.levers.read(self.host, self.target), want)
-        await self.levers.write(self.host, step.target, msgspec.convert(step.want, Priority))
-        return step
-
-    async def undo(self, step: Step) -> None:
-        await self.levers.put_back(self.host, step.target, msgspec.convert(step.before, Priority))
 
 
 @pytest.fixture
 def family() -> Iterator[Family]:
-    host = LocalHost()
-    with child(FORKS) as pid:
-        one = Family(host, pid)
-        try:
-            yield one
-        finally:
-            for born in descendants(host, pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(born, signal.SIGKILL)
+    with a_family() as one:
+        yield one
 
 
 @root
 async def test_what_was_started_while_it_was_lowered_comes_back_with_it(family: Family) -> None:
     before = await family.seen(family.pid)
-    step = await family.lower()
+    step = await family.lower(LOWERED)
     first = family.born()
     second = family.born(of=first)
     for pid in (first, second):
@@ -97,7 +43,7 @@ async def test_what_was_started_while_it_was_lowered_comes_back_with_it(family: 
 
 @root
 async def test_what_somebody_set_in_one_of_them_stays_and_the_rest_comes_back(family: Family) -> None:
-    step = await family.lower()
+    step = await family.lower(LOWERED)
     own = family.born()
     os.setpriority(os.PRIO_PROCESS, own, 18)
     family.host.scheduler.set_ionice(own, "best_effort", 7)
@@ -130,7 +76,7 @@ async def test_a_change_of_which_the_start_is_not_known_reaches_nobody_else(fami
 
 @root
 async def test_an_undo_that_was_cut_short_is_gone_on_with(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, step = await family.seen(family.pid), await family.lower()
+    before, step = await family.seen(family.pid), await family.lower(LOWERED)
     pids = [family.born() for _ in range(3)]
 
     async def killed(*_: Any) -> None:
@@ -168,7 +114,7 @@ async def test_whoever_can_not_be_put_back_is_named_and_the_others_are(family: F
 
 @root
 async def test_killed_right_after_it_was_put_back_itself_it_has_left_nobody_behind(family: Family, monkeypatch: Any) -> None:
-    before, step = await family.seen(family.pid), await family.lower()
+    before, step = await family.seen(family.pid), await family.lower(LOWERED)
     born, writing = family.born(), family.levers.write
 
     async def written_and_killed(*what: Any) -> None:

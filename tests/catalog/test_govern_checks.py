@@ -41,5 +41,24 @@ def test_what_is_wrong_is_found_at_its_place(more: dict[str, Any], place: str, c
     assert wrong(**more) == [(place, code)]
 
 
+LINES = {"io_max": ["* rbps=1000 wbps=2000"]}
+
+
+@pytest.mark.parametrize(
+    ("state", "keys", "good"),
+    [
+        (LINES, ("rbps", "wbps"), True),
+        (LINES, (), False),
+        (LINES, ("riops",), False),
+        ({"io_max": ["* rbps=1000", "8:0 wbps=1000"]}, ("rbps",), False),
+        ({"io_max": []}, ("rbps",), False),
+        ({"io_max": 70}, ("rbps",), False),
+    ],
+)
+def test_of_lines_the_keys_are_named_and_are_there(state: dict[str, Any], keys: tuple[str, ...], good: bool) -> None:
+    setting = msgspec.structs.replace(SETTING, state=state)
+    assert wrong(setting, field="io_max", keys=keys) == ([] if good else [("govern.keys", "catalog.govern")])
+
+
 def test_a_governed_setting_needs_a_lease() -> None:
     assert wrong(msgspec.structs.replace(SETTING, lease_s=None)) == [("govern", "catalog.govern")]

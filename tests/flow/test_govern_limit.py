@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,17 @@ from stead.testing import FakeClock
 from tests.actuators.test_limit import hosted, target_of
 from tests.flow.kit import NOW, POLICY_ACTOR, counter, decision
 
-FIELDS = {"cpu_max_percent": (60.0, 20.0, 150.0), "memory_high_bytes": (2 << 30, 1 << 30, 4 << 30)}
+FIELDS = {
+    "cpu_max_percent": (60.0, 20.0, 150.0),
+    "memory_high_bytes": (2 << 30, 1 << 30, 4 << 30),
+    "io_max": (10_000_000, 1_000_000, 80_000_000),
+}
+KEYS = {"io_max": ("rbps", "wbps")}
+
+
+def state_of(field: str, start: float) -> dict[str, Any]:
+    """What a playbook wants at first: of IO the same each way, on each disk."""
+    return {field: [f"* rbps={start} wbps={start} riops=900"] if field in KEYS else start}
 
 
 class Host:
@@ -48,8 +59,8 @@ class Host:
 
     async def begun(self, field: str) -> Run:
         start, low, high = FIELDS[field]
-        rule = GovernTemplate(field, "m", 5.0, low, high)
-        setting = SettingTemplate("limit", {field: start}, lease_s=600.0, govern=rule)
+        rule = GovernTemplate(field, "m", 5.0, low, high, keys=KEYS.get(field, ()))
+        setting = SettingTemplate("limit", state_of(field, start), lease_s=600.0, govern=rule)
         bound = BoundSetting(setting, target_of(self.limit, self.path))
         wish = Wish(PlaybookDefinition("cap", settings=(setting,)), None, POLICY_ACTOR, (bound,))
         made = await plan(wish, {"limit": self.limit}, self.host, lambda m, s: None, Policy(), NOW, lambda: "run-1")
@@ -77,6 +88,28 @@ async def test_moved_killed_moved_on_and_put_back(tmp_path: Path, field: str, sy
     one.again()
     run = await one.hands.undo(run)
     assert run.state == "undone" and one.files() == before
+    one.ledger.close()
+
+
+async def test_of_io_both_ways_are_moved_and_the_operations_left(tmp_path: Path) -> None:
+    one = Host(tmp_path, 0)
+    run = await one.moved(await one.begun("io_max"), 4_000_000.4)
+    assert one.files()["io.max"] == b"254:0 rbps=4000000 wbps=4000000 riops=900 wiops=max\n"
+    assert run.governed[0].value == 4_000_000 and run.proposal.steps[0].govern is not None
+    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", b"254:0 rbps=5000000")  # another hand, one way
+    run = await one.moved(run, 3_000_000)
+    assert run.state == "conflict" and b"rbps=5000000 wbps=4000000" in one.files()["io.max"]
+    one.ledger.close()
+
+
+async def test_of_io_it_is_never_looser_than_what_is_there(tmp_path: Path) -> None:
+    one = Host(tmp_path, 0)
+    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", b"254:0 rbps=30000000 wbps=30000000")
+    run = await one.begun("io_max")
+    rule = run.proposal.steps[0].govern
+    assert rule is not None and (rule.low, rule.high) == (1_000_000, 30_000_000)
+    run = await one.hands.undo(run)
+    assert one.files()["io.max"] == b"254:0 rbps=30000000 wbps=30000000 riops=max wiops=max\n"
     one.ledger.close()
 
 

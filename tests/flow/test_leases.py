@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from stead.flow import leases
+from stead.ledger.stored import StoreSource
+from stead.ledger.why import explain
+from stead.model.catalog import SettingTemplate
 from stead.model.change import Govern, Governed, Reason, Run, Verdict
 from tests.flow.kit import decision, proposal
+from tests.flow.road import LOAD, Lane, turn
 
 
 def held(result: str = "helped", **proposed: Any) -> Run:
@@ -60,3 +66,56 @@ def test_a_governed_limit_stands_while_what_it_limits_comes_near_it(rule, value,
     run = msgspec.structs.replace(run, proposal=msgspec.structs.replace(run.proposal, steps=(step,)), governed=governed)
     latest = {("m.cores", "process:1@2"): cores}
     assert leases.stands(run, set(), lambda metric, subject: latest.get((metric, subject))) is stands
+
+
+LEASE_S = 600.0
+OVER_S = leases.OVER_MS // 1000
+
+
+@pytest.fixture
+async def lane(tmp_path: Path) -> AsyncIterator[Lane]:
+    """A run that helped and is held by what its contender wants, its finding cleared by its own work."""
+    settings = (SettingTemplate("dial", {"level": 9}, lease_s=LEASE_S),)
+    made = Lane(tmp_path, turn(settings=settings, keep_while={LOAD: 0.2}))
+    await made.heal()
+    made.show(0.4, 0.2)  # below its band, and above what it is kept by
+    await made.tick(5)
+    assert (made.states(), made.road.findings) == (["held"], {})
+    yield made
+    made.ledger.close()
+
+
+async def test_what_is_over_is_put_back_without_waiting_for_its_lease(lane: Lane) -> None:
+    await lane.tick(3 * OVER_S)
+    assert (lane.states(), lane.level()) == (["held"], 9), "its contender wants as much as before"
+    lane.show(0.1, 0.2)
+    await lane.tick(OVER_S)
+    assert lane.states() == ["held"]
+    await lane.tick(3)
+    (run,) = lane.runs()
+    assert (run.state, run.undo_reason, lane.level()) == ("undone", "cleared", 1)
+    assert (run.lease_until_ms or 0) > lane.clock.now().unix_ms
+    words = [link.words for link in explain(run.id, StoreSource(lane.ledger)).chain]
+    assert any("its reason is over" in one for one in words), words
+
+
+async def test_a_contender_that_rests_for_a_moment_is_still_one(lane: Lane) -> None:
+    for _ in range(5):
+        lane.show(0.1, 0.2)
+        await lane.tick(OVER_S - 5)
+        lane.show(0.4, 0.2)
+        await lane.tick(2)
+    assert (lane.states(), lane.level()) == (["held"], 9)
+
+
+async def test_what_is_known_by_its_finding_alone_waits_for_its_lease(tmp_path: Path) -> None:
+    """The change itself may have cleared it: put back at once it would be made again for ever."""
+    lane = Lane(tmp_path)
+    await lane.heal()
+    lane.show(0.1, 0.2)
+    await lane.tick(2 * OVER_S)
+    assert (lane.states(), lane.road.findings) == (["held"], {})
+    await lane.tick(60)
+    (run,) = lane.runs()
+    assert (run.state, run.undo_reason) == ("undone", "lease")
+    lane.ledger.close()

@@ -3,8 +3,9 @@
 Nice alone does nothing between processes of different sessions where autogroups are in force: there the autogroup's nice
 decides, and it belongs to the whole session. So a plan says whose session that is, an autogroup that stead itself or PID 1 is
 in is left alone, one that something protected is in is not weighed down, and when the process ends before its session does,
-the session's weight is still put back. What it starts meanwhile inherits what it was given, and comes back with it. Without
-CAP_SYS_NICE a lowered priority can't be raised again: then the undo is none.
+the session's weight is still put back. What it starts meanwhile inherits what it was given, and comes back with it; what it
+has started already is lowered with it where that is wanted (`priority_members`). Without CAP_SYS_NICE a lowered priority can't
+be raised again: then the undo is none.
 
 macOS and Windows have some of these levers (nice or a priority class, IO priority, affinity). What a system lacks is left out of
 the plan and said in it; a wish for nothing else is refused.
@@ -12,11 +13,13 @@ the plan and said in it; a wish for nothing else is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
 
+from stead.actuators import priority_members
 from stead.actuators.priority_cpus import format_cpus, parse_cpus
 from stead.actuators.priority_family import INHERITED, Heirs, family_within
 from stead.actuators.priority_levers import LEVEL_OF, IoClass, Priority, leader_levers, read_levers, set_levers
@@ -24,7 +27,7 @@ from stead.actuators.priority_session import give_back, leader_of, leader_within
 from stead.cgroups import rivals
 from stead.cgroups.insiders import Shield, protected_in_session
 from stead.cgroups.tree import Groups
-from stead.model.change import ABSENT, Absent, Record, Step, Target
+from stead.model.change import ABSENT, FAMILY, Absent, Record, Step, Target
 from stead.model.errors import SteadError
 from stead.model.intent import Intent
 from stead.protocols import Actuator, Host, Lever, Scheduler
@@ -32,7 +35,7 @@ from stead.protocols import Actuator, Host, Lever, Scheduler
 __all__ = ["Priority", "PriorityActuator", "actuator"]
 
 _SETTABLE: Final = frozenset(("other", "batch", "idle"))
-_SEEN_ONLY: Final = frozenset(("session", "apart"))
+_SEEN_ONLY: Final = frozenset(("session", "apart", "family"))  # the family is not a lever of the process's own
 _FULL: Final = 1024
 _LEVERS: Final[dict[str, Lever]] = {  # levers that a system may lack, by field
     "autogroup_nice": "autogroup",
@@ -59,7 +62,7 @@ class PriorityActuator:
     async def read(self, host: Host, target: Target) -> Priority | Absent:
         """All levers as they are. ABSENT when this very process (pid, start and boot) is not there.
 
-        Of a process that ended, and left a session whose weight was changed for it, that weight alone.
+        Of a process that ended, and left a family or a session that was changed for it, these alone.
         """
         pid = _pid(host, target)
         if pid is None:
@@ -68,7 +71,8 @@ class PriorityActuator:
             seen = read_levers(host, pid)
         except ProcessLookupError:
             return _left_behind(host, target)
-        return _left_behind(host, target) if _pid(host, target) is None else seen
+        family = priority_members.seen(host, target)
+        return _left_behind(host, target) if _pid(host, target) is None else msgspec.structs.replace(seen, family=family)
 
     def plan(self, target: Target, now: Priority | Absent, want: Priority | Absent) -> Step:
         """The diff as the system will round it, and whether it can be put back. SteadError for what must not be done."""
@@ -86,9 +90,8 @@ class PriorityActuator:
         if lacking and not _fields(rounded):
             raise SteadError("; ".join(lacking), str(target), "choose another playbook", code="priority.lacking")
         _check_clamps(now, rounded, target)
-        other = rivals.yielding(rivals.running(self._host), (f"process.{key}" for key in changed)) if changed else ""
-        if other:
-            raise SteadError(other, str(target), "leave it to that one", code="priority.owned")
+        family = self._family(target, now, rounded, changed) if want.family else None
+        self._yield(target, _fields(rounded) if family and family.want else changed)
         if "policy" in changed and (now.policy not in _SETTABLE or rounded.policy not in _SETTABLE):
             raise SteadError(
                 f"a {now.policy} process is not moved to {rounded.policy}",
@@ -97,7 +100,7 @@ class PriorityActuator:
                 code="priority.realtime",
             )
         note = self._autogroup_note(target, now) if "autogroup_nice" in changed else ""
-        note = "; ".join([*([note] if note else []), *lacking])
+        note = "; ".join(filter(None, [note, *lacking, family.note if family else ""]))
         undo, reason = self._undo(now, changed)
         before = {key: getattr(now, key) for key in changed}
         within: dict[str, str] = {}
@@ -105,8 +108,11 @@ class PriorityActuator:
             within |= leader_within(self._host, now.session, target.name)
         if INHERITED.intersection(changed):
             within |= family_within(self._host, int(target.name))
+        if family and family.want:
+            before["family"], changed["family"] = family.before, family.want
+            within |= family.within
         target = msgspec.structs.replace(target, within=within)
-        wait_s = 10.0 if "autogroup_nice" in changed else 5.0
+        wait_s = 10.0 if {"autogroup_nice", "family"} & changed.keys() else 5.0
         return Step(self.name, target, cast(Record, before), cast(Record, changed), undo, reason, duration_s=wait_s, note=note)
 
     def met(self, now: Priority | Absent, want: Priority | Absent) -> bool:
@@ -116,6 +122,8 @@ class PriorityActuator:
         """
         if isinstance(now, Absent) or isinstance(want, Absent):
             return now == want
+        if not priority_members.met(now.family, want.family):
+            return False
         rounded = _fields(_rounded(now, want, self._host.scheduler))
         if _fields(want) and not rounded:
             return now.nice is None
@@ -137,14 +145,37 @@ class PriorityActuator:
             if shared:
                 raise SteadError(f"its session can't be weighed down: {shared}", str(target), code="priority.session")
         set_levers(levers, pid, want)
+        if want.family:
+            priority_members.lower(host, target, want.family, self._shield)
+
+    def between(self, seen: Record | None, before: Record | None, want: Record | None) -> bool:
+        """Is this what an interrupted write leaves? Each lever is old or new; of a family each one is, or is another's by now."""
+        if seen is None or want is None:
+            return seen in (before, want)
+        fields = [key for key, value in want.items() if value is not None and key != "family"]
+        return all(seen.get(key) in ((before or {}).get(key), want[key]) for key in fields)
 
     async def put_back(self, host: Host, target: Target, want: Priority | Absent) -> None:
         """The same, and of what it started meanwhile what that inherited: first, so that what is cut short is seen on itself.
 
-        SteadError, when all else is done, for what the system refuses there.
+        Its family goes before it, each of them in the same way, also when it has ended. SteadError, when all else is done, for
+        what the system refuses there.
         """
-        pid = _pid(host, target)
+        pid, trouble = _pid(host, target), ""
+        if not isinstance(want, Absent) and want.family:
+            try:
+                priority_members.put_back(host, target, want.family)
+            except SteadError as error:
+                trouble = str(error)
+            want = msgspec.structs.replace(want, family=None)
+        await self._put_itself_back(host, target, pid, want)
+        if trouble:
+            raise SteadError(trouble, str(target))
+
+    async def _put_itself_back(self, host: Host, target: Target, pid: int | None, want: Priority | Absent) -> None:
         if isinstance(want, Absent) or pid is None:
+            if target.within.get(FAMILY) and (isinstance(want, Absent) or leader_of(host, target) is None):
+                return  # it has ended, and left but its family
             return await self.write(host, target, want)
         heirs = Heirs(host, target, leader_levers(host.scheduler, pid), want)
         heirs.put_back()
@@ -157,6 +188,19 @@ class PriorityActuator:
         if session is None or not isinstance(want, int) or want <= (now or 0):
             return ""
         return protected_in_session(self._host, Groups.of(self._host), session, self._shield, int(target.name))
+
+    def _family(
+        self, target: Target, now: Priority, rounded: Priority, changed: Mapping[str, object]
+    ) -> priority_members.Lowered | None:
+        """Whom to lower with it, its session's weight being its own affair where that is not changed."""
+        own_session = now.session if "autogroup_nice" in changed else None
+        return priority_members.planned(self._host, target, self._shield, rounded, own_session)
+
+    def _yield(self, target: Target, levers: Collection[str]) -> None:
+        """SteadError when another controller that runs here sets one of these."""
+        other = rivals.yielding(rivals.running(self._host), (f"process.{key}" for key in levers)) if levers else ""
+        if other:
+            raise SteadError(other, str(target), "leave it to that one", code="priority.owned")
 
     def _undo(self, now: Priority, changed: dict[str, object]) -> tuple[Literal["exact", "lossy", "none"], str]:
         if not self._host.scheduler.can_raise() and _lowered(now, changed):
@@ -187,12 +231,12 @@ def _pid(host: Host, target: Target) -> int | None:
 
 
 def _left_behind(host: Host, target: Target) -> Priority | Absent:
-    """What is left of an ended process's levers: its session's weight, while the session's leader lives."""
-    leader = leader_of(host, target)
-    try:
-        return ABSENT if leader is None else Priority(autogroup_nice=host.scheduler.autogroup(leader), session=leader)
-    except ProcessLookupError:
-        return ABSENT
+    """What is left of an ended process's levers: its session's weight, while the session's leader lives, and its family's."""
+    leader, family = leader_of(host, target), priority_members.seen(host, target) or None
+    weight = None
+    with contextlib.suppress(ProcessLookupError):
+        weight = None if leader is None else host.scheduler.autogroup(leader)
+    return ABSENT if weight is None and family is None else Priority(autogroup_nice=weight, session=leader, family=family)
 
 
 def _rounded(now: Priority, want: Priority, levers: Scheduler) -> Priority:

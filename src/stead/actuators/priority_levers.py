@@ -19,7 +19,7 @@ class Priority(msgspec.Struct, frozen=True):
 
     `cpus` is a list such as "0-3,6"; the utilisation clamps go from 0 to 1024, a largest core's whole capacity. `session` and
     `apart` are only ever read: the session whose autogroup it is in, and the values that single threads have of their own
-    ("nice=19").
+    ("nice=19"). `family` is what it has started by now and is lowered with it (`priority_members`), or ["*"]: all of it.
     """
 
     nice: int | None = None
@@ -32,6 +32,7 @@ class Priority(msgspec.Struct, frozen=True):
     uclamp_max: int | None = None
     session: int | None = None
     apart: tuple[str, ...] | None = None
+    family: list[str] | None = None
 
 
 def read_levers(host: Host, pid: int) -> Priority:

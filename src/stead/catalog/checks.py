@@ -18,7 +18,17 @@ from stead.model.policy import PROFILE_CEILINGS
 
 # The states of stead's own actuators. The catalogue lies below them; a test holds the two together.
 BUILT_IN_STATES: Final[Mapping[str, Collection[str]]] = {
-    "priority": ("nice", "autogroup_nice", "ionice_class", "ionice_level", "policy", "cpus", "uclamp_min", "uclamp_max"),
+    "priority": (
+        "nice",
+        "autogroup_nice",
+        "ionice_class",
+        "ionice_level",
+        "policy",
+        "cpus",
+        "uclamp_min",
+        "uclamp_max",
+        "family",
+    ),
     "service": ("generation",),
     "workload": ("count",),
     "limit": (

@@ -20,6 +20,13 @@ def check_govern(setting: SettingTemplate, rule: GovernTemplate, metrics: Collec
     if rule.field not in setting.state:
         what = f"settings: govern moves {rule.field}, and the state gives it no first value"
         yield ("govern", "field"), what, f"add {rule.field} to the state", "catalog.govern"
+    lines = setting.state.get(rule.field)
+    if rule.field in setting.state and (
+        isinstance(lines, list) != bool(rule.keys) or not all(_moves(lines, k) for k in rule.keys)
+    ):
+        what = f"settings: {rule.field} has no number that {', '.join(rule.keys) or 'govern'} could move"
+        fix = "give `keys` for a field of lines, and only then: those that each line has with a number"
+        yield ("govern", "keys"), what, fix, "catalog.govern"
     if setting.lease_s is None:
         what, fix = (
             f"settings: {rule.field} is governed without a lease",
@@ -33,6 +40,14 @@ def check_govern(setting: SettingTemplate, rule: GovernTemplate, metrics: Collec
     for key, value, most in _numbers(rule):
         if value is not None and not 0 < value <= most:
             yield ("govern", key), f"settings: {key} of a governed {rule.field} is {value:g}", _bounds(most), "catalog.govern"
+
+
+def _moves(lines: object, key: str) -> bool:
+    """Has each line this key with a number?"""
+    each = [str(line).split() for line in lines] if isinstance(lines, list | tuple) else []
+    return bool(each) and all(
+        any(part.startswith(f"{key}=") and part[len(key) + 1 :].isdigit() for part in line) for line in each
+    )
 
 
 def _numbers(rule: GovernTemplate) -> Iterator[tuple[str, float | None, float]]:

@@ -171,9 +171,9 @@ class Hands:
     async def undo(self, run: Run, reason: str = "person", by: Actor | None = None) -> Run:
         """Put everything back that a run did. Not subject to budget, window, tier or pause.
 
-        `reason` is "person", "no_help", "not_held", "lease" or "cancel", or `runs.AGAIN`: then it stays as it is where that is
-        forbidden, or another run holds its values by now. A run that is undoing already is continued. Raises SteadError when the
-        run's state or a declared loss forbids it.
+        `reason` is "person", "no_help", "not_held", "lease", "cleared" or "cancel", or `runs.AGAIN`: then it stays as it is where
+        that is forbidden, or another run holds its values by now. A run that is undoing already is continued. Raises SteadError
+        when the run's state or a declared loss forbids it.
         """
         async with self._locked(run):
             run = self._newest(run)

@@ -6,7 +6,7 @@ it left; after a crash any value within the range is its own, as no single move 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -50,8 +50,18 @@ class GovernedRuns:
         """One of these is what stead leaves in a step: several, while it is not known which."""
         self._of(run).left[index] = tuple(values)
 
-    def note(self, run: Run, index: int, was: float, value: float, reading: float | None, reason: str, at_ms: int) -> None:
-        """Where a step's value stands after a move, or after none: then it `was` so before."""
+    def note(
+        self,
+        run: Run,
+        index: int,
+        was: float,
+        value: float,
+        reading: float | None,
+        reason: str,
+        at_ms: int,
+        learned: tuple[float | None, float | None] = (None, None),
+    ) -> None:
+        """Where a step's value stands after a move, or after none: then it `was` so before. `learned`: its law's edge, wait."""
         step, live = run.proposal.steps[index], self._of(run).live
         before = live.get(index) or Governed(index, _rule(step).field, was, was, was, 0, None, "", at_ms)
         live[index] = msgspec.structs.replace(
@@ -63,6 +73,8 @@ class GovernedRuns:
             reading=reading,
             reason=reason,
             at_ms=at_ms,
+            edge=learned[0],
+            hold_off_s=learned[1],
         )
 
     def of(self, run: Run) -> Run:
@@ -96,15 +108,35 @@ class GovernedRuns:
 
 def value_of(step: Step, seen: Record | None) -> float | None:
     """The governed field's value, None when it has no number (the limit was taken off)."""
-    value: Any = (seen or {}).get(step.govern.field) if step.govern else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number_of((seen or {}).get(step.govern.field), step.govern.keys) if step.govern else None
 
 
 def with_value(step: Step, value: float) -> Record:
     """What the step wants, with another value of the governed field, in the type that it had."""
-    rule = _rule(step)
-    whole = isinstance((step.want or {}).get(rule.field), int)
-    return {**(step.want or {}), rule.field: round(value) if whole else value}
+    rule, want = _rule(step), step.want or {}
+    return {**want, rule.field: with_number(want.get(rule.field), rule.keys, value)}
+
+
+def number_of(value: Any, keys: Collection[str] = ()) -> float | None:
+    """The number of a field; of lines such as "8:0 rbps=1048576 wbps=max" what all these keys are. None: none, or several."""
+    if not keys:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    parts = [part.partition("=") for line in value for part in line.split()] if isinstance(value, list | tuple) else []
+    found = {text for key, _, text in parts if key in keys}
+    text = found.pop() if len(found) == 1 else ""
+    return float(text) if text.isdigit() else None
+
+
+def with_number(value: Any, keys: Collection[str], number: float) -> Any:
+    """The same field with another number, in the type that it had; in lines each of these keys has it."""
+    if not keys:
+        return round(number) if isinstance(value, int) else number
+
+    def moved(part: str) -> str:
+        key, sign, _ = part.partition("=")
+        return f"{key}={round(number)}" if sign and key in keys else part
+
+    return [" ".join(map(moved, line.split())) for line in value or ()]
 
 
 def clipped(step: Step, value: float) -> float:

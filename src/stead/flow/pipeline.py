@@ -16,12 +16,13 @@ import msgspec
 
 from stead import __version__
 from stead.catalog.windows import in_window
-from stead.flow import leases, record, runs
+from stead.flow import record, runs
 from stead.flow.clock_steps import ClockSteps, carried
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
 from stead.flow.govern import Governor
 from stead.flow.health import Missed, stations
+from stead.flow.leases import Leases
 from stead.flow.measure import measured
 from stead.flow.place import Place, Plugged, identities
 from stead.flow.plan import plan
@@ -74,7 +75,7 @@ class Road:
         self._checked: dict[str, str] = {}  # approved run → why it may not begin yet
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
         self._facts: dict[tuple[str, str], Fact] = {}
-        self.tasks, self.clock_steps = Tasks(), ClockSteps()
+        self.tasks, self.clock_steps, self.leases = Tasks(), ClockSteps(), Leases()
         self.governor, self.retries = Governor(place.hands, series, series.value), Retries()
         self._cpu_s: deque[float] = deque(maxlen=60)
 
@@ -252,7 +253,7 @@ class Road:
                 elif run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0):
                     failed |= await self._weigh(run, now)
                 elif run.state == "held":
-                    await leases.mind(self, run, now)
+                    await self.leases.mind(self, run, now)
 
     async def admitted(self, run: Run, now: Now) -> str:
         """Ask the policy again before an approved run begins: empty when it may, else why not (refused, or not yet)."""

@@ -36,6 +36,7 @@ class BoundSetting(msgspec.Struct, frozen=True):
 
     template: SettingTemplate
     target: Target
+    one_of: bool = False
 
     @property
     def fields(self) -> frozenset[str]:
@@ -49,11 +50,9 @@ class BoundSetting(msgspec.Struct, frozen=True):
 
     def would_fight(self, step: Step) -> bool:
         """Would it change a value that this step of a run holds?"""
-        if self.template.actuator != step.actuator or self.target.key != step.target.key:
+        if self.template.actuator != step.actuator or not step.target.reaches(self.target):
             return False
         return not self.fields or not step.owns or bool(self.fields & step.touched)
-
-    one_of: bool = False
 
 
 class Wish(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from stead.control.laws import LAWS
+from stead.flow.govern_state import number_of, with_number
 from stead.model.catalog import GovernTemplate, SettingTemplate, StateChange
 from stead.model.change import Govern
 from stead.protocols import Latest
@@ -65,13 +66,14 @@ def governed(
     """
     name, now = rule.field, present.get(rule.field)
     low, high = (float(resolved(name, end, now, subject, latest)) for end in (rule.low, rule.high))
-    if now is not None and _number(now):
-        high = min(high, float(now))
+    held = number_of(now, rule.keys)
+    if held is not None:
+        high = min(high, held)
     if is_whole(state, name):
         low, high = float(math.ceil(low)), float(math.floor(high))
     if not low < high:
         raise ImpossibleError(f"{name} can't be moved between {low:g} and {high:g}: that is no range")
-    if not _number(values.get(name)):
+    if number_of(values.get(name), rule.keys) is None:
         raise ImpossibleError(f"{name} is governed, and has no number to start with")
     own = dict(LAWS[rule.law].own)
     for key in ("interval_s", "tighten", "loosen", "dead_band", "hold_off_s", "hold_off_max_s"):
@@ -90,6 +92,7 @@ def governed(
         used_metric=rule.used_metric,
         used_subject=used if rule.used_metric else "",
         used_times=rule.used_times,
+        keys=rule.keys,
         **own,
     )
 
@@ -97,8 +100,21 @@ def governed(
 def started(rule: Govern, values: Mapping[str, Any]) -> dict[str, Any]:
     """The wanted fields, with the governed one inside its range."""
     value = values[rule.field]
-    clipped = max(rule.low, min(rule.high, value))
-    return {**values, rule.field: math.ceil(clipped) if isinstance(value, int) else clipped}
+    clipped = max(rule.low, min(rule.high, number_of(value, rule.keys) or 0.0))
+    return {**values, rule.field: with_number(value, rule.keys, math.ceil(clipped) if isinstance(value, int) else clipped)}
+
+
+def raised(rule: Govern, values: Mapping[str, Any], least: float | None) -> dict[str, Any]:
+    """The wanted fields, with a value that holds one for the sake of others at no less than what it can be held to by now.
+
+    Law `senpai` looks for what one can do without: there too little stays too little. Raises ImpossibleError beyond the range.
+    """
+    value = values[rule.field]
+    if least is None or rule.law != "aimd" or value >= least:
+        return dict(values)
+    if least > rule.high:
+        raise ImpossibleError(f"{rule.field} would have to be {least:.0f} by now, and shall be {rule.high:.0f} at most")
+    return {**values, rule.field: math.ceil(least) if isinstance(value, int) else least}
 
 
 def is_whole(state: type[msgspec.Struct], name: str) -> bool | None:

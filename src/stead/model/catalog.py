@@ -110,6 +110,7 @@ class GovernTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     used_metric: str = ""
     used_subject: str = "subject"
     used_times: float = 1.0
+    keys: tuple[str, ...] = ()  # of a field of lines ("8:0 rbps=… wbps=…"): these are moved, all to one value
 
 
 class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ Risk = Literal["low", "medium", "high", "critical"]
 UndoKind = Literal["exact", "lossy", "none"]
 Law = Literal["aimd", "senpai"]
 Direction = Literal["down", "up"]
+FAMILY = "family"  # in `Target.within`
 
 
 class Absent(msgspec.Struct, frozen=True, tag="absent"):
@@ -35,9 +36,8 @@ class Target(msgspec.Struct, frozen=True):
     kind: str
     name: str
     identity: dict[str, str] = {}
-    within: dict[
-        str, str
-    ] = {}  # what else a setting reaches: a process's session (`leader`, `start_ticks`), its family (`youngest`)
+    within: dict[str, str] = {}  # what else a setting reaches, of a process: its session (`leader`, `start_ticks`), who of its
+    # family is changed with it (`family`: "pid@start pid@start"), and the start of the last-born there (`youngest`)
 
     def __str__(self) -> str:
         """Show as kind:name."""
@@ -48,6 +48,13 @@ class Target(msgspec.Struct, frozen=True):
         """The thing with its identity, as a word: what holds and locks are kept under."""
         identity = "@".join(value for _, value in sorted(self.identity.items(), reverse=True))
         return f"{self}@{identity}" if identity else str(self)
+
+    def reaches(self, other: Target) -> bool:
+        """Is the other one this very thing, or of the family that is changed with it?"""
+        if self.kind != "process" or other.kind != "process" or self.identity.get("boot_id") != other.identity.get("boot_id"):
+            return self.key == other.key
+        who = f"{other.name}@{other.identity.get('start_ticks', '')}"
+        return self.key == other.key or who in self.within.get(FAMILY, "").split()
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -83,6 +90,7 @@ class Govern(msgspec.Struct, frozen=True):
     used_metric: str = ""  # what is used of the field, by the same thing
     used_subject: str = ""
     used_times: float = 1.0  # one unit of that metric in units of the field: 100 for cores and percent
+    keys: tuple[str, ...] = ()  # of a field of lines ("8:0 rbps=… wbps=…"): these are moved, all to one value
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -109,7 +117,7 @@ class Step(msgspec.Struct, frozen=True):
 
     def fights(self, other: Step) -> bool:
         """Do both change one value? Two limits of one group that are different fields do not."""
-        if self.actuator != other.actuator or self.target.key != other.target.key:
+        if self.actuator != other.actuator or not (self.target.reaches(other.target) or other.target.reaches(self.target)):
             return False
         if not self.owns or not other.owns:
             return True
@@ -227,6 +235,8 @@ class Governed(msgspec.Struct, frozen=True):
     reading: float | None  # of the metric that governs it; None: not known
     reason: str  # why it is where it is, in words
     at_ms: int
+    edge: float | None = None  # what its law learned: where it began to be bad; None: nowhere so far
+    hold_off_s: float | None = None  # and how long it waits by now before it tries beyond that
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -284,7 +294,7 @@ class Run(msgspec.Struct, frozen=True):
     receipts: tuple[Receipt, ...] = ()
     verdict: Verdict | None = None
     reason: str = ""  # why it is in this state, in words
-    undo_reason: str = ""  # what began the undo: "person", "no_help", "not_held", "lease", "cancel", "paused", "partial failure"
+    undo_reason: str = ""  # what began the undo: "person", "no_help", "not_held", "lease", "cleared", "cancel", "paused", …
     acted_ms: int | None = None
     verify_at_ms: int | None = None
     lease_until_ms: int | None = None
@@ -305,6 +315,7 @@ UNDO_WORDS: dict[str, str] = {  # `undo_reason` for reading
     "no_help": "it did not help",
     "not_held": "it did not hold",
     "lease": "its lease ended",
+    "cleared": "its reason is over",
     "cancel": "it was cancelled",
     "paused": "stead was paused",
     "partial failure": "a step failed",

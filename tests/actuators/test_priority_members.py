@@ -1,0 +1,257 @@
+"""What a process had started before is lowered with it, each as far as needed, and comes back as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stead.actuators import priority_members as members
+from stead.actuators.priority import Priority, PriorityActuator
+from stead.actuators.priority_family import YOUNGEST
+from stead.cgroups.insiders import Shield
+from stead.flow.write import to_record
+from stead.model.change import ABSENT, FAMILY, Step, Target
+from stead.model.errors import SteadError
+from stead.testing import FakeHost
+from tests.actuators.families import Family, a_family
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
+OWN = os.getpriority(os.PRIO_PROCESS, 0)  # what a child has
+ALL = Priority(nice=15, policy="batch", ionice_class="idle", family=[members.EVERY])
+WEIGHT = Priority(autogroup_nice=19, nice=19, family=[members.EVERY])
+
+
+@pytest.fixture
+def family() -> Iterator[Family]:
+    with a_family() as one:
+        yield one
+
+
+async def levers(family: Family, *pids: int) -> list[tuple[Any, ...]]:
+    seen = [await family.seen(pid) for pid in pids]
+    return [(one.nice, one.policy, one.ionice_class, one.ionice_level, one.autogroup_nice) for one in seen]
+
+
+def as_wanted(family: Family, step: Step, now: Any, side: str) -> bool:
+    return family.levers.met(now, msgspec.convert(getattr(step, side), Priority))
+
+
+def ended(pid: int) -> None:
+    """End one of somebody else's children, and wait until it is no more than a corpse."""
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in b"ZX":
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.01)
+
+
+@root
+async def test_the_family_goes_down_with_it_and_each_comes_back_as_it_was(family: Family) -> None:
+    first = family.born()
+    second, low = family.born(of=first), family.born()
+    os.setpriority(os.PRIO_PROCESS, second, 5)
+    family.host.scheduler.set_ionice(second, "best_effort", 6)
+    os.setpriority(os.PRIO_PROCESS, low, 19)
+    os.sched_setscheduler(low, os.SCHED_IDLE, os.sched_param(0))
+    pids = (family.pid, first, second, low)
+    before = await levers(family, *pids)
+    step = await family.lower(ALL)
+    assert step.undo == "exact" and step.want is not None and len(step.want["family"]) == 3  # type: ignore[arg-type]
+    assert f"({first})" in step.note and "what it has started is lowered with it" in step.note
+    after = await levers(family, *pids)
+    assert [one[:3] for one in after] == [(15, "batch", "idle")] * 3 + [(19, "idle", "idle")], "none is raised"
+    now = await family.levers.read(family.host, step.target)
+    assert as_wanted(family, step, now, "want") and not as_wanted(family, step, now, "before")
+    await family.undo(step)
+    assert await levers(family, *pids) == before
+    now = await family.levers.read(family.host, step.target)
+    assert as_wanted(family, step, now, "before") and not as_wanted(family, step, now, "want")
+
+
+@root
+async def test_a_session_of_their_own_is_weighed_down_too_also_when_its_leader_ends(family: Family) -> None:
+    leader = family.born(apart=True)
+    follower = family.born(of=leader)
+    if family.host.scheduler.autogroup(leader) is None:
+        pytest.skip("autogroups are off here")
+    before = await levers(family, family.pid, follower)
+    step = await family.lower(WEIGHT)
+    assert [one[4] for one in await levers(family, family.pid, leader, follower)] == [19, 19, 19]
+    ended(leader)
+    await family.undo(step)
+    assert await levers(family, family.pid, follower) == before
+
+
+@root
+async def test_when_it_has_ended_itself_its_family_is_put_back_still(family: Family) -> None:
+    one, other = family.born(), family.born()
+    before = await levers(family, one, other)
+    step = await family.lower(WEIGHT)
+    assert await levers(family, one, other) != before
+    ended(family.pid)
+    os.waitpid(family.pid, 0)
+    now = await family.levers.read(family.host, step.target)
+    assert now != ABSENT and as_wanted(family, step, now, "want") and not as_wanted(family, step, now, "before")
+    await family.undo(step)
+    assert await levers(family, one, other) == before
+    for pid in (one, other):
+        ended(pid)
+    assert await family.levers.read(family.host, step.target) == ABSENT
+
+
+@root
+async def test_one_that_ended_or_that_another_hand_changed_keeps_nobody_from_coming_back(family: Family) -> None:
+    gone, changed, left = family.born(), family.born(), family.born()
+    before = await levers(family, family.pid, left)
+    step = await family.lower(ALL)
+    ended(gone)
+    os.setpriority(os.PRIO_PROCESS, changed, 11)
+    now = await family.levers.read(family.host, step.target)
+    assert as_wanted(family, step, now, "want"), "the one is gone, the other is another hand's: it holds"
+    await family.undo(step)
+    assert await levers(family, family.pid, left) == before
+    assert (await family.seen(changed)).nice == 11 and (await family.seen(changed)).policy == "other"
+
+
+@root
+async def test_what_they_started_meanwhile_comes_back_with_each(family: Family) -> None:
+    one = family.born()
+    os.setpriority(os.PRIO_PROCESS, one, 5)
+    step = await family.lower(ALL)
+    late, of_it = family.born(of=one), family.born()
+    assert [line[0] for line in await levers(family, late, of_it)] == [15, 15]
+    await family.undo(step)
+    assert [line[:2] for line in await levers(family, one, late)] == [(5, "other")] * 2
+    assert await levers(family, of_it) == await levers(family, family.pid)
+
+
+@root
+@pytest.mark.parametrize("side", ["forward", "undo"])
+async def test_killed_in_the_middle_it_is_seen_to_be_neither_and_is_put_back(family: Family, monkeypatch: Any, side: str) -> None:
+    pids = (family.pid, *(family.born() for _ in range(3)))
+    before, step = await levers(family, *pids), await family.lower(ALL)
+    if side == "forward":
+        await family.undo(step)
+    setting, left = members.set_levers, [2]
+
+    def killed(*what: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        setting(*what)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(members, "set_levers", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await (
+                family.levers.write(family.host, step.target, msgspec.convert(step.want, Priority))
+                if side == "forward"
+                else family.undo(step)
+            )
+    now = await family.levers.read(family.host, step.target)
+    assert not as_wanted(family, step, now, "want") and not as_wanted(family, step, now, "before")
+    assert family.levers.between(to_record(now), step.before, step.want)
+    await family.undo(step)
+    assert await levers(family, *pids) == before
+
+
+@root
+async def test_what_is_protected_or_beyond_the_bound_stays_and_is_said(family: Family, monkeypatch: Any) -> None:
+    near, far = family.born(), family.born()
+    monkeypatch.setattr(members, "MOST", 1)
+    step = await family.lower(ALL)
+    assert [one[0] for one in await levers(family, near, far)] == [15, OWN] and "1 beyond the nearest 1" in step.note
+    await family.undo(step)
+    name = Path(f"/proc/{near}/comm").read_text().strip()
+    family.levers = PriorityActuator(family.host, Shield((f"process:{name}",)))
+    step = await family.lower(ALL)
+    assert [one[0] for one in await levers(family, near, far)] == [
+        OWN,
+        OWN,
+    ] and "left as they are: 2 that are protected" in step.note
+    assert step.want is not None and "family" not in step.want
+
+
+@root
+async def test_one_that_is_protected_by_now_is_named_and_none_is_lowered(family: Family) -> None:
+    one = family.born()
+    step = family.levers.plan(family.target, await family.seen(family.pid), ALL)
+    family.levers = PriorityActuator(family.host, Shield(own=lambda: {str(one): "of stead's own"}))
+    with pytest.raises(SteadError, match=f"process {one} is of stead's own"):
+        await family.levers.write(family.host, step.target, msgspec.convert(step.want, Priority))
+    assert (await family.seen(one)).nice == OWN
+    await family.undo(step)
+    assert (await family.seen(family.pid)).nice == OWN
+
+
+@root
+async def test_whoever_the_system_refuses_is_named_and_the_others_come_back(family: Family, monkeypatch: Any) -> None:
+    stubborn, other = family.born(), family.born()
+    before = await levers(family, family.pid, other)
+    step = await family.lower(Priority(nice=15, family=["*"]))
+    setting = family.host.scheduler.set_nice
+
+    def set_nice(pid: int, nice: int) -> None:
+        if pid == stubborn:
+            raise PermissionError(1, "not permitted")
+        setting(pid, nice)
+
+    monkeypatch.setattr(family.host.scheduler, "set_nice", set_nice)
+    with pytest.raises(SteadError, match=f"{stubborn}@.*not permitted"):
+        await family.undo(step)
+    assert await levers(family, family.pid, other) == before and (await family.seen(stubborn)).nice == 15
+
+
+@root
+async def test_nothing_but_the_family_is_lowered_where_it_is_that_low_itself(family: Family) -> None:
+    one = family.born()
+    os.setpriority(os.PRIO_PROCESS, family.pid, 15)
+    want = Priority(nice=15, family=["*"])
+    assert not family.levers.met(await family.seen(family.pid), want)
+    step = await family.lower(want)
+    assert step.want is not None and set(step.want) == {"family"} and (await family.seen(one)).nice == 15
+    await family.undo(step)
+    assert [line[0] for line in await levers(family, family.pid, one)] == [15, OWN]
+
+
+def test_without_the_right_to_raise_again_they_are_left(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.scheduler.add(10)
+    (tmp_path / "proc/10/task/10").mkdir(parents=True)
+    (tmp_path / "proc/10/task/10/children").write_text("11")
+    host.scheduler.raises = False
+    found = members.planned(host, Target("process", "10"), Shield(), Priority(nice=19), None)
+    assert found is not None and found.want == [] and "without CAP_SYS_NICE" in found.note
+
+
+def test_a_line_says_both_sides() -> None:
+    lines = ["12@567 nice=19<0 policy=idle<other ionice=idle:0<best_effort:4", "session:12 autogroup_nice=19<0"]
+    parsed = members.parse(lines)
+    assert [one.line for one in parsed] == lines
+    assert parsed[0].back().line == "12@567 nice=0<19 policy=other<idle ionice=best_effort:4<idle:0"
+    assert members.met(["12@567 nice=19 policy=idle ionice=idle:0", "session:12 autogroup_nice=19"], lines)
+    assert not members.met(["12@567 nice=0 policy=idle"], lines)
+    assert members.met(["12@567 nice=3 policy=idle"], lines) and members.met([], lines) and members.met(None, lines)
+    assert members.met(["12@568 nice=0"], lines), "another process of that number"
+    assert not members.met(None, ["*"])
+
+
+def test_two_rules_for_one_of_a_family_fight() -> None:
+    boot = {"boot_id": "b"}
+    hog = Target("process", "10", {"start_ticks": "5", **boot}, {FAMILY: "12@567 session:12", YOUNGEST: "567"})
+    its = Target("process", "12", {"start_ticks": "567", **boot})
+    step, other = Step("priority", hog, {}, {"nice": 19}, "exact"), Step("priority", its, {}, {"nice": 19}, "exact")
+    assert step.fights(other) and other.fights(step)
+    for else_ in ({"start_ticks": "568", **boot}, {"start_ticks": "567", "boot_id": "c"}):
+        assert not step.fights(msgspec.structs.replace(other, target=Target("process", "12", else_)))
