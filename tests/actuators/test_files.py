@@ -86,7 +86,7 @@ async def test_what_is_unread_counts_where_the_rule_says_so(place: Place, files:
     )
     rule = msgspec.structs.replace(TEMP, unread=True, min_age_s=2.0)
     place.cleaner.rule_by([rule])
-    with pytest.raises(SteadError, match="it was read or changed"):
+    with pytest.raises(SteadError, match="it may have been read or changed"):
         files.plan(target, await read(files, place, target), Files("quarantine"))
 
 

@@ -62,7 +62,15 @@ def config(
         for one in SHIPPED["playbooks"]
     ]
     off = [{"category": one["category"], "enabled": False} for one in SHIPPED["cleaning"]]
-    mine = {"category": "mine", "min_age_s": 0, "quarantine_s": 0, "depth": 2, **rule, "folders": [str(disk / "log")]}
+    mine = {
+        "category": "mine",
+        "min_age_s": 0,
+        "quarantine_s": 0,
+        "depth": 2,
+        **rule,
+        "folders": [str(disk / "log")],
+        "quarantine_in": str(disk),
+    }
     catalog = {
         "metrics": [{**one, **SECONDS, "for": 1 if one is left else 5} for one in (usage, due, left)],
         "playbooks": playbooks,

@@ -18,7 +18,7 @@ from stead.files import packing, quarantine, rename
 from stead.model.change import Target
 from tests.files.kit import Place
 
-CHANGING = ("link", "unlink", "mkdir", "fsync", "write", "pwrite", "fchown", "fchmod", "setxattr", "utime")
+CHANGING = ("link", "unlink", "mkdir", "fsync", "write", "pwrite", "fchown", "fchmod", "setxattr", "utime", "symlink")
 
 
 def main(root: str, target: str, want: str, last: int) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from stead.files.cleaner import Cleaner
 from stead.files.paths import shown
+from stead.files.way import mount_of
 from stead.host import LocalHost
 from stead.model.change import Target
 from stead.model.cleaning import CleaningRule
 from stead.model.observe import Now
 
 DAY_S = 86_400
-LOGS = CleaningRule("logs", folders=("/var/log",), names=("*.log.[0-9]", "*.bin"), depth=3, min_age_s=0.0, quarantine_s=0.0)
-PACK = CleaningRule("plain", do="compress", folders=("/var/log",), names=("*.log.[0-9]",), depth=3, min_age_s=0.0)
+PACK = CleaningRule(
+    "plain", do="compress", folders=("/var/log",), names=("*.log.[0-9]",), depth=3, min_age_s=0.0, quarantine_in="/var"
+)
+LOGS = msgspec.structs.replace(PACK, category="logs", do="quarantine", names=("*.log.[0-9]", "*.bin"), quarantine_s=0.0)
 TEMP = CleaningRule("temp", folders=("/tmp",), names=("*",), min_age_s=0.0, quarantine_s=DAY_S)
 
 
@@ -27,10 +32,20 @@ class Place:
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "tmp").chmod(0o1777)
         (root / "proc/self/mounts").write_text("/dev/vda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n")
+        self.mounted("rw,relatime")
         self.host = LocalHost(root)
         self.cleaner = Cleaner(self.host, "/state")
         self.cleaner.rule_by(rules or (LOGS, PACK, TEMP))
         self.notes: list[str] = []
+
+    def mounted(self, options: str, table: str = "self", type_: str = "ext4", more: str = "rw") -> None:
+        """Say how all of it is mounted, for this process or (`table` "1") for the first one."""
+        descriptor = os.open(self.root, os.O_RDONLY)
+        number = mount_of(descriptor)
+        os.close(descriptor)
+        (self.root / "proc" / table).mkdir(exist_ok=True)
+        line = f"{number} 1 254:0 / / {options} shared:1 - {type_} /dev/vda {more}\n"
+        (self.root / "proc" / table / "mountinfo").write_text(line)
 
     def file(self, path: str | bytes, data: bytes = b"line\n" * 50_000, age_s: float = 0.0) -> bytes:
         """Make a file; returns its path under the root."""
@@ -63,7 +78,7 @@ class Place:
         found = self.cleaner.look(target)
         return "nowhere" if found is None else found.place
 
-    def names(self, folder: str = "/state/quarantine") -> set[str]:
+    def names(self, folder: str = "/var/.stead-quarantine") -> set[str]:
         """What is in a folder."""
         try:
             return set(os.listdir(self.real(folder).decode()))

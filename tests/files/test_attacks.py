@@ -10,16 +10,17 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from stead.files import openers, packing, quarantine
-from stead.model.cleaning import CleaningRule
+from stead.files import gz, openers, packing, quarantine
 from stead.model.errors import SteadError
-from tests.files.kit import LOGS, PACK, Place
+from tests.files.kit import DAY_S, LOGS, PACK, Place, everything, now
 
 SECRET = b"root:secret\n" * 10_000
 
@@ -104,14 +105,106 @@ def test_a_folder_of_another_user_is_refused(place: Place) -> None:
     for want in ("quarantine", "compressed"):
         with pytest.raises(SteadError, match="belongs to uid 1234"):
             place.move(target, want)
-    named = CleaningRule("mine", folders=("/var/log",), names=("*.log.1",), depth=2, min_age_s=0.0, owners=("nobody",))
+    assert "belongs to uid 1234" in refused(Place(place.root), path)
+
+
+@pytest.mark.parametrize("left", ["off", "gone"])
+@pytest.mark.parametrize("want", ["quarantine", "compressed"])
+def test_what_a_rule_took_comes_back_without_it(place: Place, want: str, left: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving a folder away needs root")
+    path = place.file("/var/log/app/x.log.1")
+    target, before = place.target(path, inode=want == "quarantine"), everything(place.real(path))
     os.chown(place.real("/var/log/app"), 65534, -1)
-    place.cleaner.rule_by([named])
-    place.move(target, "quarantine")
-    assert place.place(target) == "quarantine"
-    place.cleaner.rule_by([msgspec.structs.replace(named, enabled=False)])
+    rules = [msgspec.structs.replace(rule, owners=("nobody",)) for rule in (LOGS, PACK)]
+    place.cleaner.rule_by(rules)
+    place.move(target, want)
+    assert place.place(target) == want
+    place.cleaner.rule_by([msgspec.structs.replace(rule, enabled=False) for rule in rules] if left == "off" else [])
+    assert place.place(target) == want
     place.move(target, "here")
-    assert place.place(target) == "here", "a rule that is switched off keeps nothing that it took"
+    assert everything(place.real(path)) == before and place.names() == set()
+    with pytest.raises(SteadError, match="no rule of the allow-list names it"):
+        place.move(target, want)
+
+
+def test_what_is_held_without_a_rule_is_listed_still(place: Place) -> None:
+    target = place.target(place.file("/var/log/x.log.1"))
+    place.move(target, "quarantine")
+    place.cleaner.rule_by([])
+    (held,) = place.cleaner.refresh(now()).held
+    assert held.target == target and held.item.due_ms - held.item.at_ms == 7 * DAY_S * 1000
+
+
+FORGED = {
+    "owner": {"uid": 0, "mode": 0o4755},
+    "mode": {"mode": 0o4755},
+    "capability": {"xattrs": {"user.mine": b"forged"}},
+    "size": {"size": 10},
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_comes_back_is_no_more_than_the_compressed_file_is(place: Place, what: str) -> None:
+    path = place.file("/var/log/app/x.log.1")
+    if os.geteuid() == 0:
+        os.chown(place.real(path), 1234, 1234)
+    target = place.target(path, inode=False)
+    place.move(target, "compressed")
+    forge(place.real(path + b".gz"), FORGED[what])
+    if what == "capability":
+        place.move(target, "here")
+        assert os.listxattr(place.real(path)) == []
+        return
+    if what == "owner" and os.geteuid() != 0:
+        pytest.skip("giving a file away needs root")
+    with pytest.raises(SteadError, match="another owner or mode" if what != "size" else "not what stead made"):
+        place.move(target, "here")
+    assert not os.path.lexists(place.real(path)), "nothing is made of it"
+
+
+def forge(path: bytes, head: dict[str, Any]) -> None:
+    """Write another head, as whoever owns the compressed file can."""
+    with open(path, "r+b") as file:
+        found = gz.read_head(file.fileno())
+        assert found is not None
+        file.seek(found[1])
+        rest = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(gz._head(msgspec.structs.replace(found[0], **head)) + rest)
+
+
+def test_a_bomb_writes_no_more_than_its_head_says(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.file("/var/log/x.log.1", b"x" * 5000)
+    target, written = place.target(path, inode=False), []
+    place.move(target, "compressed")
+    with open(place.real(path + b".gz"), "r+b") as file:
+        found = gz.read_head(file.fileno())
+        assert found is not None
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        file.seek(found[1])
+        file.write(deflate.compress(bytes(64 << 20)) + deflate.flush())
+        file.truncate()
+    real = gz._write
+    monkeypatch.setattr(gz, "_write", lambda fd, data: (written.append(len(data)), real(fd, data)))
+    with pytest.raises(SteadError, match="size or hash differs"):
+        place.move(target, "here")
+    assert sum(written) <= 5000
+
+
+def test_a_compressed_form_that_was_there_before_is_not_believed(place: Place) -> None:
+    path = place.file("/var/log/x.log.1")
+    other = Place(place.root / "other")
+    theirs = other.file("/var/log/x.log.1", b"evil\n" * 50_000)
+    target = place.target(path, inode=False)
+    other.move(other.target(theirs, inode=False), "compressed")
+    os.rename(other.real(theirs + b".gz"), place.real(path + b".gz"))
+    forge(place.real(path + b".gz"), {"identity": target.identity})
+    place.move(target, "compressed")
+    place.move(target, "here")
+    with open(place.real(path), "rb") as file:
+        assert file.read() == b"line\n" * 50_000
 
 
 @contextlib.contextmanager
@@ -267,15 +360,29 @@ def test_a_compression_that_is_written_to_in_its_last_moment_loses_nothing(place
 
 def test_the_quarantine_itself_can_not_be_prepared_by_others(place: Place, victim: Path) -> None:
     target = place.target(place.file("/var/log/x.log.1"))
-    os.symlink(victim.parent, place.real("/state/quarantine"))
-    with pytest.raises((SteadError, OSError)):
+    os.symlink(victim.parent, place.real("/var/.stead-quarantine"))
+    with pytest.raises(SteadError, match="something else has the quarantine's name"):
         place.move(target, "quarantine")
-    os.unlink(place.real("/state/quarantine"))
-    os.mkdir(place.real("/state/quarantine"), 0o777)
-    os.chmod(place.real("/state/quarantine"), 0o777)
+    os.unlink(place.real("/var/.stead-quarantine"))
+    os.mkdir(place.real("/var/.stead-quarantine"), 0o777)
+    os.chmod(place.real("/var/.stead-quarantine"), 0o777)
     with pytest.raises(SteadError, match="not stead's alone"):
         place.move(target, "quarantine")
     assert os.path.exists(place.real("/var/log/x.log.1"))
+    os.chmod(place.real("/var/.stead-quarantine"), 0o700)
+    if os.geteuid() == 0:
+        os.chown(place.real("/var/.stead-quarantine"), 1234, -1)
+        with pytest.raises(SteadError, match="not stead's alone"):
+            place.move(target, "quarantine")
+        os.chown(place.real("/var/.stead-quarantine"), 0, -1)
+    place.move(target, "quarantine")
+    os.mkdir(place.real("/var/log/.stead-quarantine"))
+    if os.geteuid() == 0:
+        os.chown(place.real("/var/log/.stead-quarantine"), 1234, -1)
+    assert place.place(target) == "quarantine", "one that others put in the way does not hide it"
+    os.chmod(place.real("/var/.stead-quarantine"), 0o755)
+    with pytest.raises(SteadError, match="not stead's alone"):
+        place.cleaner.look(target)
 
 
 def test_a_storm_of_exchanges_never_reaches_another_file(tmp_path: Path) -> None:

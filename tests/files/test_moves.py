@@ -9,14 +9,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stead.files.gz import read_head
 from stead.files.paths import meant, shown
-from stead.files.quarantine import Quarantine
+from stead.files.places import Places
 from stead.files.way import open_way
 from stead.model.errors import SteadError
-from tests.files.kit import Place, everything, now
+from tests.files.kit import LOGS, TEMP, Place, everything, now
 
 ODD = b"/var/log/n\xc3\xa4me \xff\x01%41\n.log.1"
 
@@ -95,7 +96,7 @@ def test_what_lies_beside_says_where_it_came_from(place: Place) -> None:
     target = place.target(place.file(ODD))
     place.move(target, "quarantine")
     (origin,) = (name for name in place.names() if name.endswith(".json"))
-    assert shown(ODD) in (place.root / "state/quarantine" / origin).read_text()
+    assert shown(ODD) in (place.root / "var/.stead-quarantine" / origin).read_text()
 
 
 def test_something_else_at_the_path_is_never_replaced(place: Place) -> None:
@@ -169,14 +170,12 @@ def test_on_another_file_system_the_quarantine_is_there(tmp_path: Path) -> None:
     if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev or not os.access(shm, os.W_OK):
         pytest.skip("no second file system that can be written")
     with tempfile.TemporaryDirectory(dir=shm) as other:
-        place = Place(tmp_path)
-        quarantine = Quarantine(str(tmp_path), "/state")
-        path = os.fsencode(f"{other}/x.log.1")
+        path, places = os.fsencode(f"{other}/x.log.1"), Places("", str(tmp_path))
         Path(other, "x.log.1").write_bytes(b"x" * 100)
-        with open_way("", path, {0, os.geteuid(), shm.stat().st_uid}) as way:
-            assert place.cleaner.quarantine.place(way) == os.fsencode(tmp_path) + b"/dev/shm/.stead-quarantine"
-            assert Quarantine("", "/state").place(way) == b"/dev/shm/.stead-quarantine"
-            assert quarantine.holding(way, b"x") is None and not os.path.exists(place.real("/dev")), "it is not made by looking"
+        with open_way("", path, None) as way:
+            assert places.place(way, b"/dev") == b"/dev/shm/.stead-quarantine", "the mount begins below what the rule says"
+            assert places.place(way, os.fsencode(other)) == os.fsencode(other) + b"/.stead-quarantine"
+            assert places.holding(way, b"/dev", b"x") is None and os.listdir(other) == ["x.log.1"], "it is not made by looking"
 
 
 @pytest.mark.parametrize("want", ["quarantine", "compressed"])
@@ -195,6 +194,63 @@ def test_a_bind_mount_has_a_quarantine_of_its_own(place: Place, want: str) -> No
     finally:
         subprocess.run(["umount", bound], check=True)
     assert place.names() == set()
+
+
+def test_the_rule_is_asked_again_before_anything_moves(place: Place) -> None:
+    log, temp = place.target(place.file("/var/log/app.log.1")), place.target(place.file("/tmp/a"))
+    place.move(temp, "quarantine")
+    place.cleaner.rule_by([msgspec.structs.replace(LOGS, min_bytes=1 << 30), TEMP])
+    with pytest.raises(SteadError, match="the rule logs is for"):
+        place.move(log, "quarantine")
+    with pytest.raises(SteadError, match="no rule of the allow-list names it"):
+        place.move(place.target("/var/log/app.log.1", inode=False), "compressed")
+    with pytest.raises(SteadError, match=r"stays in quarantine for another 2\d"):
+        place.move(temp, None)
+    assert place.place(log) == "here" and place.place(temp) == "quarantine" and place.names() == set()
+    place.cleaner.move(log, "quarantine", place.notes.append, lambda: False, back=True)
+    assert place.place(log) == "quarantine", "an undo puts back what was, whatever the rules are by now"
+
+
+def test_a_quarantine_that_could_not_be_used_is_said_before_anything_moves(place: Place) -> None:
+    path = place.file("/var/log/app.log.1")
+    target, above = place.target(path), place.real("/var").decode()
+    if os.geteuid() != 0 or subprocess.run(["chattr", "+i", above], capture_output=True).returncode != 0:
+        pytest.skip("no immutable folders here")
+    try:
+        found = place.cleaner.look(target)
+        assert found is not None and all("can't be made" in why for _, why in found.objections) and len(found.objections) == 2
+        assert "can't be made" in place.cleaner.refresh(now()).refused["/var/log"]
+        for want in ("quarantine", "compressed"):
+            with pytest.raises(SteadError, match="can't be made"):
+                place.move(place.target(path, inode=want == "quarantine"), want)
+    finally:
+        subprocess.run(["chattr", "-i", above], check=True)
+    assert os.listdir(place.real("/var/log")) == [b"app.log.1"]
+    place.move(target, "quarantine")
+    subprocess.run(["chattr", "+i", f"{above}/.stead-quarantine"], check=True)
+    try:
+        seen = place.cleaner.refresh(now())
+        assert "nothing can be put back" in seen.refused["/var/.stead-quarantine"] and len(seen.held) == 1
+    finally:
+        subprocess.run(["chattr", "-i", f"{above}/.stead-quarantine"], check=True)
+    place.move(target, "here")
+
+
+def test_what_became_read_only_is_said_at_the_undo_and_goes_on_when_it_is_not(place: Place) -> None:
+    path = place.file("/var/log/x.log.1")
+    log, target = place.real("/var/log").decode(), place.target(path, inode=False)
+    place.move(target, "compressed")
+    if os.geteuid() != 0 or subprocess.run(["mount", "--bind", log, log], capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", log], check=True)
+        with pytest.raises(SteadError, match="ReadWritePaths"):
+            place.move(target, "here")
+        assert place.place(target) == "compressed"
+    finally:
+        subprocess.run(["umount", log], check=True)
+    place.move(target, "here")
+    assert place.place(target) == "here" and place.names() == set()
 
 
 def test_what_is_read_only_is_said_beforehand(place: Place) -> None:

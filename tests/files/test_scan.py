@@ -14,7 +14,7 @@ from stead.catalog import load_catalog
 from stead.catalog.cleaning import problems
 from stead.files import scan as scanning
 from stead.files.allow_list import names, objection
-from stead.files.mounts import mount_of
+from stead.files.mounts import Readings, mount_of
 from stead.model.cleaning import CleaningRule
 from stead.model.errors import SteadError
 from stead.probes.cleanable import Cleanable, probe
@@ -174,8 +174,8 @@ def test_the_shipped_rules_name_what_they_mean(category: str, named: list[str], 
 def test_what_is_young_or_sparse_stays(place: Place) -> None:
     path = place.real(place.file("/var/log/a.log.1", age_s=40 * DAY_S))
     old = msgspec.structs.replace(LOGS, min_age_s=30.0 * DAY_S)
-    assert "changed" in objection(old, os.stat(path), time.time()), "its times were set back just now"
-    assert objection(old, os.stat(path), time.time() + 31 * DAY_S) == ""
+    assert "changed" in objection(old, os.stat(path), time.time(), Readings()), "its times were set back just now"
+    assert objection(old, os.stat(path), time.time() + 31 * DAY_S, Readings()) == ""
     os.truncate(path, 1 << 30)
     assert found(place, "quarantine") == []
 

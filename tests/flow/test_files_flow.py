@@ -100,10 +100,10 @@ async def test_when_one_fails_the_others_come_back(cleaning: Cleaning, monkeypat
     targets = [cleaning.target(name) for name in NAMES]
     real = cleaning.place.cleaner.move
 
-    def move(target: Target, *rest: Any) -> None:
+    def move(target: Target, *rest: Any, **more: Any) -> None:
         if target == targets[2]:
             raise PermissionError(1, "Operation not permitted")
-        real(target, *rest)
+        real(target, *rest, **more)
 
     monkeypatch.setattr(cleaning.place.cleaner, "move", move)
     run = await cleaning.begun(QUARANTINE, *targets)
@@ -122,7 +122,7 @@ async def test_what_somebody_put_at_the_path_is_not_replaced_and_the_others_come
 async def test_what_somebody_took_out_of_quarantine_is_moot(cleaning: Cleaning) -> None:
     run = await cleaning.begun(QUARANTINE, *(cleaning.target(name) for name in NAMES))
     for name in cleaning.place.names():
-        os.unlink(cleaning.place.root / "state/quarantine" / name)
+        os.unlink(cleaning.place.root / "var/.stead-quarantine" / name)
     assert (await cleaning.hands.undo(run, "person", ANN)).state == "moot"
 
 
@@ -149,7 +149,7 @@ async def test_one_that_went_meanwhile_is_no_failure_of_a_purge(cleaning: Cleani
     async def later(run: Run) -> Run | None:
         found = await real(run)
         for name in [name for name in cleaning.place.names() if not name.endswith(".json")][:1]:
-            os.unlink(cleaning.place.root / "state/quarantine" / name)
+            os.unlink(cleaning.place.root / "var/.stead-quarantine" / name)
         return found
 
     cleaning.hands._drifted = later  # type: ignore[method-assign]

@@ -96,14 +96,21 @@ class FilesActuator:
         return want.place in (None, now.place) and want.compressed_copy in (None, now.compressed_copy)
 
     async def write(self, host: Host, target: Target, want: Files | Absent) -> None:
-        """Move it. FileNotFoundError when that very file is gone; SteadError and OSError say what stood in the way."""
+        """Move it, if the allow-list still says so. FileNotFoundError: that very file is gone. SteadError, OSError: why not."""
+        await self._move(host, target, want, back=False)
+
+    async def put_back(self, host: Host, target: Target, want: Files | Absent) -> None:
+        """The same for an undo, which no rule of the allow-list has to allow."""
+        await self._move(host, target, want, back=True)
+
+    async def _move(self, host: Host, target: Target, want: Files | Absent, *, back: bool) -> None:
         if target.kind != "file" or host.system != "linux":
             raise SteadError("files are moved on Linux only", str(target), code="files.unsupported")
         place: Place | None = None if isinstance(want, Absent) else want.place
         if place is None and not isinstance(want, Absent):
             place = "compressed" if want.compressed_copy else "here"
         stop = threading.Event()
-        await _aside(lambda: self._cleaner.move(target, place, host.note, stop.is_set), stop)
+        await _aside(lambda: self._cleaner.move(target, place, host.note, stop.is_set, back=back), stop)
 
 
 def _refuse(now: Files, purpose: str, target: Target, fix: str) -> None:

@@ -19,6 +19,10 @@ def problems(rule: CleaningRule) -> Iterator[tuple[str, str, str]]:
         return
     if not rule.folders or not rule.names:
         yield "folders", f"the rule {rule.category} names no folder or no name", "give `folders` and `names`"
+    inside = rule.quarantine_in.rstrip("/") + "/"
+    if rule.quarantine_in and not all((folder.rstrip("/") + "/").startswith(inside) for folder in rule.folders):
+        what = f"the quarantine of {rule.category} is to be in {rule.quarantine_in}, which does not hold all of its folders"
+        yield "quarantine_in", what, "name a folder that they are all in, or leave it out"
     for folder in rule.folders:
         first = folder.split("/")[1] if folder.startswith("/") else ""
         if not folder.startswith("/") or any(part in ("", ".", "..") for part in folder.rstrip("/").split("/")[1:]):

@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
+from stead.files.mounts import Readings
 from stead.files.paths import parts
+from stead.files.places import NAME
 from stead.model.cleaning import CleaningRule
 
-READ_ONLY: Final = "it is read-only for stead: give it to the unit as ReadWritePaths (docs/how-to/disk.md), or mount it so"
+NO_RULE: Final = "no rule of the allow-list names it"
 
 
 class AllowList:
@@ -29,9 +31,17 @@ class AllowList:
         """The first rule that names this path and says that this may be done."""
         return next((rule for rule in self.rules if rule.do == do and names(rule, path)), None)
 
-    def owners_on(self, path: bytes) -> Collection[int]:
-        """Whose folders may be on the way to it: also by rules that are switched off, for what those took is put back still."""
-        return frozenset(uids(())).union(*(self._owners[rule.category] for rule in self._every if names(rule, path)))
+    def anchor_on(self, path: bytes) -> bytes | None:
+        """The folder that this path's quarantine is in, by the first rule that names it, one that is switched off too.
+
+        None: no rule does.
+        """
+        rule = next((rule for rule in (*self.rules, *self._every) if names(rule, path)), None)
+        return None if rule is None else os.fsencode(rule.quarantine_in or folder_of(rule, path))
+
+    def quarantine_s(self, category: str) -> float:
+        """How long a rule's files stay in quarantine; of a rule that is gone: a week."""
+        return next((rule.quarantine_s for rule in self._every if rule.category == category), CleaningRule("").quarantine_s)
 
     def owners(self, rule: CleaningRule) -> Collection[int]:
         """Whose folders may be on the way."""
@@ -40,25 +50,35 @@ class AllowList:
 
 def names(rule: CleaningRule, path: bytes) -> bool:
     """Does a rule name this path?"""
-    text = path.decode("utf-8", "surrogateescape")
-    folder = next((one for one in rule.folders if text.startswith(one.rstrip("/") + "/")), None)
-    if folder is None or len(parts(path)) - len(parts(os.fsencode(folder.rstrip("/")))) > rule.depth:
+    text, folder = path.decode("utf-8", "surrogateescape"), folder_of(rule, path)
+    if not folder or len(parts(path)) - len(parts(os.fsencode(folder.rstrip("/")))) > rule.depth or NAME in parts(path):
         return False
     name = text.rpartition("/")[2]
     return any(fnmatchcase(name, one) for one in rule.names) and not any(fnmatchcase(text, one) for one in rule.never)
 
 
-def objection(rule: CleaningRule, file: os.stat_result, now_s: float) -> str:
-    """Why this file must not be touched under this rule now; empty when it may be. Who has it open is another question."""
-    wrong = nature(file)
+def folder_of(rule: CleaningRule, path: bytes) -> str:
+    """The rule's folder that a path is in; empty: none."""
+    text = path.decode("utf-8", "surrogateescape")
+    return next((one for one in rule.folders if text.startswith(one.rstrip("/") + "/")), "")
+
+
+def objection(rule: CleaningRule, file: os.stat_result, now_s: float, told: Readings) -> str:
+    """Why this file must not be touched under this rule now; empty when it may be. Who has it open is another question.
+
+    `told`: what its time of access is worth, for a rule that asks when it was last read.
+    """
+    wrong = nature(file) or (told.unknown if rule.unread else "")
     if wrong:
         return wrong
     if not rule.min_bytes <= file.st_size <= rule.max_bytes:
         return f"it has {file.st_size} bytes, and the rule {rule.category} is for {rule.min_bytes} to {rule.max_bytes}"
-    age_s = now_s - max(file.st_mtime, file.st_ctime, file.st_atime if rule.unread else 0.0)
+    age_s = now_s - (told.last_s(file) if rule.unread else max(file.st_mtime, file.st_ctime))
     if 0.0 < rule.min_age_s > age_s:
-        read = "read or changed" if rule.unread else "changed"
-        return f"it was {read} {age_s / 3600:.1f} h ago, and the rule {rule.category} is for {rule.min_age_s / 3600:.1f} h"
+        told_of = "may have been read or changed" if rule.unread else "was changed"
+        return (
+            f"it {told_of} {max(age_s, 0.0) / 3600:.1f} h ago, and the rule {rule.category} is for {rule.min_age_s / 3600:.1f} h"
+        )
     return ""
 
 

@@ -6,21 +6,24 @@ The rules come from the catalogue, which is loaded after the actuators: until th
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import msgspec
 
-from stead.files import packing
-from stead.files.allow_list import READ_ONLY, AllowList, objection
-from stead.files.at_work import AtWork
+from stead.files import packing, quarantine
+from stead.files.allow_list import NO_RULE, AllowList, objection
+from stead.files.at_work import PATIENCE_S, AtWork
 from stead.files.gz import Stop
+from stead.files.mounts import Readings, readings
 from stead.files.openers import opener
 from stead.files.paths import meant, shown
-from stead.files.quarantine import DEFAULT_S, Origin, Quarantine, is_it, key_of, read_origin
-from stead.files.scan import Found, scan
-from stead.files.way import Way, open_in, open_way, stat_in
+from stead.files.places import GRANT, Places
+from stead.files.quarantine import Origin, is_it, key_of, read_origin
+from stead.files.scan import Found, Scan
+from stead.files.way import READ_ONLY, Way, open_in, open_way, stat_in, stranger
 from stead.model.change import Target
 from stead.model.cleaning import CleaningRule
 from stead.model.errors import SteadError
@@ -31,6 +34,7 @@ from stead.protocols import Host, Note
 Place = Literal["here", "quarantine", "compressed"]
 AGAIN_MS: Final = 900_000
 IN_VAIN_S: Final = 86_400.0
+PURPOSES: Final[dict[str | None, str]] = {"quarantine": "quarantine", "compressed": "compress", None: "purge"}
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -51,9 +55,10 @@ class Cleaner:
     def __init__(self, host: Host, state: str, protected: tuple[str, ...] = ()) -> None:
         self.host, self.protected = host, protected
         self.allow = AllowList()
-        self.quarantine = Quarantine(str(host.root), state)
+        self.places = Places(str(host.root), state)
         self.found: Found | None = None
         self._at_work = AtWork()
+        self._scanning = threading.Lock()
         self._scanned_ms = 0
         self._looks = 0
         self._failed: dict[str, float] = {}  # target → when it was tried in vain: it would only fail again
@@ -64,16 +69,30 @@ class Cleaner:
         self.allow = AllowList(rules)
 
     def refresh(self, now: Now) -> Found:
-        """What may go now, looked up again after a quarter of an hour, and when something was changed."""
-        if self.found is None or self._touched or now.mono_ms - self._scanned_ms >= AGAIN_MS:
-            self._looks += 1
-            self.found = scan(self.host, self.allow, self.quarantine, self._at_work, now.unix_ms)
-            self._scanned_ms = now.mono_ms
-            self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
-            now_s = time.monotonic()
-            for key in [key for key, at_s in dict(self._failed).items() if now_s - at_s >= IN_VAIN_S]:
-                self._failed.pop(key, None)
-        return self.found
+        """What may go now, looked up again after a quarter of an hour, and when something was changed.
+
+        One look at a time: while one hangs, what was found before is the answer. BlockingIOError when nothing was yet.
+        """
+        if not self._scanning.acquire(timeout=PATIENCE_S):
+            if self.found is None:
+                raise BlockingIOError("a look at the allow-list's folders hangs")
+            return self.found
+        try:
+            if self.found is None or self._touched or now.mono_ms - self._scanned_ms >= AGAIN_MS:
+                self._looks += 1
+                self.found = Scan(self.host, self.allow, self.places, self._at_work, now.unix_ms).found()
+                self._scanned_ms = now.mono_ms
+                self._forget()
+            return self.found
+        finally:
+            self._scanning.release()
+
+    def _forget(self) -> None:
+        """Of what was touched before this look, and tried in vain a day ago."""
+        self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
+        now_s = time.monotonic()
+        for key in [key for key, at_s in dict(self._failed).items() if now_s - at_s >= IN_VAIN_S]:
+            self._failed.pop(key, None)
 
     def candidates(self, purpose: str, subject: str) -> tuple[Target, ...]:
         """The files that may be compressed, quarantined or purged on a mount ("mount:/var"), the largest first."""
@@ -99,7 +118,7 @@ class Cleaner:
         if not {"mtime_ns", "bytes"} <= identity.keys():
             return None
         try:
-            with self._way(path) as way:
+            with open_way(self._root, path, None) as way:
                 return self._look(way, path, identity, target.key in self._touched)
         except FileNotFoundError:
             return None
@@ -107,7 +126,7 @@ class Cleaner:
     def _look(self, way: Way, path: bytes, identity: dict[str, str], touched: bool = True) -> Look | None:
         key, size = key_of(path, identity), int(identity["bytes"])
         grabbed = left = False
-        folder = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
+        folder = self._holding(way, path, key)
         if folder is not None:
             try:
                 if is_it(stat_in(folder, key), identity):
@@ -125,47 +144,76 @@ class Cleaner:
         return Look("compressed", True, size) if packed else None
 
     def _objections(self, way: Way, path: bytes, file: os.stat_result) -> tuple[tuple[str, str], ...]:
-        if way.read_only:
-            return tuple((purpose, READ_ONLY) for purpose in ("quarantine", "compress"))
-        found = {}
-        for purpose in ("quarantine", "compress"):
-            rule = self.allow.rule_for(path, purpose)
-            found[purpose] = "no rule of the allow-list names it" if rule is None else objection(rule, file, time.time())
+        found = {purpose: self._forbids(purpose, way, path, file) for purpose in ("quarantine", "compress")}
         if not all(found.values()):
             with self._at_work.looking(path) as alone:
                 who = _opener(way) if alone else "stead itself"
             found = {purpose: why or (f"it is open: {who} has it" if who else "") for purpose, why in found.items()}
         return tuple((purpose, why) for purpose, why in found.items() if why)
 
+    def _forbids(self, purpose: str, way: Way, path: bytes, file: os.stat_result) -> str:
+        """Why the allow-list, or where the file is, forbids it; empty when nothing does. Who has it open is not asked."""
+        if way.read_only:
+            return READ_ONLY
+        rule = self.allow.rule_for(path, purpose)
+        if rule is None:
+            return NO_RULE
+        foreign = stranger(way.owners, self.allow.owners(rule))
+        if foreign is not None:
+            return str(foreign)
+        told = readings(self.host, way.mount) if rule.unread else Readings()
+        return objection(rule, file, time.time(), told) or self.places.obstacle(way, self.allow.anchor_on(path))
+
     def _not_due(self, folder: int, key: bytes) -> tuple[tuple[str, str], ...]:
         origin = read_origin(folder, key)
         if origin is None:
             return (("purge", "what lies beside it is torn, so since when it is in quarantine is not known"),)
-        spans = {rule.category: rule.quarantine_s for rule in self.allow.rules}
-        left_s = origin.at_ms / 1000 + spans.get(origin.category, DEFAULT_S) - time.time()
+        left_s = origin.at_ms / 1000 + self.allow.quarantine_s(origin.category) - time.time()
         return (("purge", f"it stays in quarantine for another {left_s / 3600:.1f} h"),) if left_s > 0 else ()
 
-    def move(self, target: Target, want: Place | None, note: Note, stop: Stop) -> None:
-        """Bring a file where it is wanted; None: out of quarantine, for good. Raises SteadError, OSError, InterruptedError."""
+    def move(self, target: Target, want: Place | None, note: Note, stop: Stop, *, back: bool = False) -> None:
+        """Bring a file where it is wanted; None: out of quarantine, for good. Raises SteadError, OSError, InterruptedError.
+
+        The allow-list is asked again, right before anything moves: it may be another one than when this was planned. It is not
+        asked for what puts a file back (`back`, or wanted here), which whoever owns the folders, and a rule that is gone, do
+        not forbid: the file comes back under its own owner, over nothing, and through no link.
+        """
         path, identity = meant(target.name), dict(target.identity)
         self.touched(target)
         self._failed[target.key] = time.monotonic()
-        with self._at_work.changing(path), self._way(path) as way:
+        with self._at_work.changing(path), open_way(self._root, path, None) as way:
             now = self._look(way, path, identity)
             if now is None:
                 raise FileNotFoundError(f"{target} is not there")
-            if (now.place, now.compressed_copy) == (want, want == "compressed"):
-                self._failed.pop(target.key, None)
-                return
-            key = key_of(path, identity)
-            holding = self.quarantine.holding(way, key, key + packing.PLAIN, key + packing.OLD)
-            folder = self.quarantine.made(way, note) if holding is None else holding
-            try:
-                self._move(way, folder, path, identity, now, want, note, stop)
-            finally:
-                os.close(folder)
+            if (now.place, now.compressed_copy) != (want, want == "compressed"):
+                self._change(way, path, identity, now, want, back, note, stop)
         self._failed.pop(target.key, None)
         self.touched(target)
+
+    def _change(
+        self, way: Way, path: bytes, identity: dict[str, str], now: Look, want: Any, back: bool, note: Note, stop: Stop
+    ) -> None:
+        key, purpose = key_of(path, identity), PURPOSES.get(want, "")
+        folder = self._holding(way, path, key)
+        try:
+            why = self._forbidden(purpose, way, path, key, now, folder) if purpose and not back else ""
+            if why:
+                raise SteadError(why, shown(path), "see `stead files`, and the allow-list", code="files.refused")
+            if way.read_only and want is not None:
+                raise SteadError(READ_ONLY, shown(path), GRANT, code="files.read-only")
+            if folder is None:
+                folder = self.places.made(way, self.allow.anchor_on(path), note)
+            self._move(way, folder, path, identity, now, want, note, stop)
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _forbidden(self, purpose: str, way: Way, path: bytes, key: bytes, now: Look, folder: int | None) -> str:
+        if purpose == "purge":
+            held = folder is not None and now.place == "quarantine"
+            return dict(self._not_due(folder, key)).get(purpose, "") if held and folder is not None else ""
+        file = way.stat()
+        return self._forbids(purpose, way, path, file) if now.place == "here" and file is not None else ""
 
     def _move(
         self, way: Way, folder: int, path: bytes, identity: dict[str, str], now: Look, want: Any, note: Note, stop: Stop
@@ -174,24 +222,29 @@ class Cleaner:
         if want in (None, "quarantine") and "inode" not in identity:
             raise SteadError("this target has no inode, so it could be another file", shown(path), code="files.identity")
         if want is None and now.place == "quarantine":
-            self.quarantine.purge(folder, key, identity, note)
+            quarantine.purge(folder, key, identity, note)
         elif want == "here" and now.place == "quarantine":
-            self.quarantine.give_back(way, folder, key, note)
+            quarantine.give_back(way, folder, key, note)
         elif want == "here":
             packing.unpack(way, folder, key, identity, note, stop)
         elif want == "quarantine" and now.place == "here" and not now.compressed_copy:
             rule = self.allow.rule_for(path, "quarantine")
             category = rule.category if rule else ""
             origin = Origin(shown(path), identity, category, now.bytes, round(time.time() * 1000))
-            self.quarantine.put(way, folder, key, origin, note)
+            quarantine.put(way, folder, key, origin, note)
         elif want == "compressed" and now.place == "here":
             packing.pack(way, folder, key, identity, note, stop)
         else:
             what = f"a file that is {now.place} can't go {'away for good' if want is None else f'to {want}'}"
             raise SteadError(what, shown(path), "put it back first", code="files.order")
 
-    def _way(self, path: bytes) -> Any:
-        return open_way(str(self.host.root).rstrip("/"), path, self.allow.owners_on(path))
+    def _holding(self, way: Way, path: bytes, key: bytes) -> int | None:
+        names = (key, key + packing.PLAIN, key + packing.OLD)
+        return self.places.holding(way, self.allow.anchor_on(path), *names)
+
+    @property
+    def _root(self) -> str:
+        return str(self.host.root).rstrip("/")
 
 
 def _opener(way: Way) -> str:

@@ -101,26 +101,41 @@ def read_head(fd: int) -> tuple[Plain, int] | None:
 
 
 def expand(source: int, target: int | None, stop: Stop) -> Plain:
-    """Write the plain form into `target` (None: only check), and compare its hash. SteadError when it is not what it was."""
+    """Write the plain form into `target` (None: only check), and compare its hash. SteadError when it is not what it was.
+
+    No more is written than what its head says that it was: who made it may not have been stead.
+    """
     found = read_head(source)
     if found is None:
         raise SteadError("this was not compressed by stead", "", "", code="files.gz")
     plain, start = found
-    digest, inflate = hashlib.sha256(), zlib.decompressobj(-zlib.MAX_WBITS)
+    digest, size = hashlib.sha256(), 0
     os.lseek(source, start, os.SEEK_SET)
     try:
-        for piece in _pieces(source, stop, rewind=False):
-            while piece and not inflate.eof:
-                plain_piece = inflate.decompress(piece, PIECE)
-                piece = inflate.unconsumed_tail
-                digest.update(plain_piece)
-                if target is not None:
-                    _write(target, plain_piece)
+        for piece in _inflated(source, stop):
+            digest.update(piece)
+            size += len(piece)
+            if size > plain.size:
+                break
+            if target is not None:
+                _write(target, piece)
     except zlib.error as error:
-        raise SteadError(f"the compressed file is damaged: {error}", "", "restore it from a back-up", code="files.gz") from error
-    if digest.hexdigest() != plain.sha256:
-        raise SteadError("the compressed file is damaged: its hash differs", "", "restore it from a back-up", code="files.gz")
+        raise _damaged(str(error)) from error
+    if size != plain.size or digest.hexdigest() != plain.sha256:
+        raise _damaged("its size or hash differs")
     return plain
+
+
+def _inflated(source: int, stop: Stop) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    for piece in _pieces(source, stop, rewind=False):
+        while piece and not inflate.eof:
+            yield inflate.decompress(piece, PIECE)
+            piece = inflate.unconsumed_tail
+
+
+def _damaged(why: str) -> SteadError:
+    return SteadError(f"the compressed file is damaged: {why}", "", "restore it from a back-up", code="files.gz")
 
 
 def _head(plain: Plain) -> bytes:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+import msgspec
+
 from stead.files import gz
 from stead.files.openers import opener
 from stead.files.paths import shown
@@ -54,14 +56,17 @@ def pack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: 
         if not is_it(os.fstat(descriptor), identity):
             raise SteadError("it was changed since", shown(way.name), "it is looked at again later", code="files.changed")
         drop(quarantine, key + OLD)
-        if not packed_in(way, identity):
-            _make(way, descriptor, identity, note, stop)
+        if packed_in(way, identity):  # an interrupted one, or one that somebody else made: only what was just read back counts
+            _remove_packed(way, quarantine, key, identity, note)
+        _make(way, descriptor, identity, note, stop)
         try:
-            _retire(way, descriptor, quarantine, key, identity, note)
+            grab(way, quarantine, key + PLAIN, identity, note)
+            make_sure(way, quarantine, key + PLAIN, descriptor, identity, note)
         except BaseException:
-            if os.fstat(descriptor).st_nlink:  # the plain one goes on, so this is a copy of what was
-                _remove_packed(way, quarantine, key, identity, note)
+            _remove_packed(way, quarantine, key, identity, note)  # the plain one goes on, so this is a copy of what was
             raise
+        settle(quarantine, way.folder)
+        unlink_counted(quarantine, key + PLAIN, os.fstat(descriptor).st_blocks * 512, note)
     finally:
         os.close(descriptor)
 
@@ -110,14 +115,6 @@ def _name(way: Way, made: int, name: bytes) -> None:
     settle(way.folder)
 
 
-def _retire(way: Way, plain: int, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:
-    """The plain form goes, if it is still the one that was compressed and nobody has it open."""
-    grab(way, quarantine, key + PLAIN, identity, note)
-    make_sure(way, quarantine, key + PLAIN, plain, identity, note)
-    settle(quarantine, way.folder)
-    unlink_counted(quarantine, key + PLAIN, os.fstat(plain).st_blocks * 512, note)
-
-
 def unpack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note, stop: gz.Stop) -> None:
     """Put the plain form back as it was, then remove the compressed one. A second call goes on where one was interrupted."""
     if not is_it(way.stat(), identity):
@@ -125,24 +122,40 @@ def unpack(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note
             put_back(way, quarantine, key + PLAIN, note)
             settle(way.folder, quarantine)
         else:
-            _expand(way, note, stop)
+            _expand(way, identity, note, stop)
     drop(quarantine, key + OLD)
     if packed_in(way, identity):
         _remove_packed(way, quarantine, key, identity, note)
 
 
-def _expand(way: Way, note: Note, stop: gz.Stop) -> None:
+def _expand(way: Way, identity: Mapping[str, str], note: Note, stop: gz.Stop) -> None:
     source = open_in(way.folder, way.name + SUFFIX)
     try:
-        found = gz.read_head(source)
-        need_room(way.folder, found[0].size if found else 0)
+        plain = _trusted(source, identity, shown(way.name + SUFFIX))
+        need_room(way.folder, plain.size)
         with _unnamed(way) as made:
-            plain = gz.expand(source, made, stop)
+            gz.expand(source, made, stop)
             gz.dress(made, plain)
             _name(way, made, way.name)
     finally:
         os.close(source)
     note(f"expand {shown(way.name + SUFFIX)} → {shown(way.name)}: {plain.size} bytes with sha256 {plain.sha256}")
+
+
+def _trusted(source: int, identity: Mapping[str, str], name: str) -> gz.Plain:
+    """What the plain form is to be: no more than the compressed file itself is. SteadError when the two differ.
+
+    Whoever owns it can write into its head what he likes: another owner, a set-user-ID bit, capabilities.
+    """
+    found = gz.read_head(source)
+    if found is None or found[0].identity != dict(identity) or str(found[0].size) != identity.get("bytes"):
+        raise SteadError("this is not what stead made of it", name, "look at it yourself", code="files.changed")
+    told, own = found[0], gz.described(source, dict(identity))
+    if (told.mode, told.uid, told.gid) != (own.mode, own.uid, own.gid):
+        what = f"it has another owner or mode than stead gave it: {own.uid}:{own.gid} {own.mode:04o}"
+        fix = f"give it {told.uid}:{told.gid} {told.mode:04o} again if that is right, or unpack it with gunzip"
+        raise SteadError(what, name, fix, code="files.changed")
+    return msgspec.structs.replace(told, xattrs=own.xattrs)
 
 
 def _remove_packed(way: Way, quarantine: int, key: bytes, identity: dict[str, str], note: Note) -> None:

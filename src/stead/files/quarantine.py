@@ -1,8 +1,8 @@
 """Quarantine: a file is moved into a folder that only root can enter, on its own mount, and can be moved back as it was.
 
 A rename changes neither contents nor owner, mode, times, attributes or inode, so the way back is exact, and neither way has a
-middle: after a power cut the file is here or there. Beside it lies where it came from, for people without stead. The folder is
-`quarantine` in the state directory where that is on the same mount, else `.stead-quarantine` at the top of the mount.
+middle: after a power cut the file is here or there. Beside it lies where it came from, for people without stead. Where the folder
+is, `places` says.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import msgspec
 
 from stead.files.openers import opener
 from stead.files.paths import shown
+from stead.files.places import GRANT
 from stead.files.rename import rename
-from stead.files.way import Way, mount_of, open_in, stat_in
+from stead.files.way import READ_ONLY, Way, open_in, stat_in
 from stead.model.errors import SteadError
 from stead.protocols import Note
 
-AT_TOP: Final = b".stead-quarantine"
 ORIGIN: Final = b".json"
-DEFAULT_S: Final = 7 * 86_400.0
 _ORPHAN_S: Final = 3600.0
 
 
@@ -53,108 +52,58 @@ def is_it(file: os.stat_result | None, identity: Mapping[str, str]) -> bool:
     return {"mtime_ns", "bytes"} <= identity.keys() and all(seen.get(name) == value for name, value in identity.items())
 
 
-class Quarantine:
-    """The folders for what is out of the way. `root` is what all paths are taken under; `state` is stead's state directory."""
-
-    def __init__(self, root: str, state: str) -> None:
-        self._root = root.rstrip("/")
-        self._state = os.fsencode(f"{self._root}{state}")
-
-    def holding(self, way: Way, *names: bytes) -> int | None:
-        """Open the quarantine that has one of these names: the way's own, else one that an earlier mount table led to."""
-        for place in self.places(way):
-            try:
-                folder = opened(place)
-            except FileNotFoundError:
-                continue
-            if any(stat_in(folder, name) is not None for name in names):
-                return folder
-            os.close(folder)
-        return None
-
-    def places(self, way: Way) -> list[bytes]:
-        """Where a file of this way may be in quarantine, first where it would be put now."""
-        root, parts = os.fsencode(self._root), way.at.split(b"/")
-        tops = [root + b"/".join((*parts[:end], AT_TOP)) for end in range(1, len(parts) + 1)]
-        return list(dict.fromkeys((self.place(way), self._state + b"/quarantine", *tops)))
-
-    def made(self, way: Way, note: Note) -> int:
-        """Open the quarantine of a way's mount; it is made where there is none. Raises OSError; SteadError: not stead's alone."""
-        place = self.place(way)
-        try:
-            return opened(place)
-        except FileNotFoundError:
-            os.mkdir(place, 0o700)  # noqa: PTH102
-        note(f"mkdir {shown(place)}")
-        return opened(place)
-
-    def place(self, way: Way) -> bytes:
-        """Where that quarantine is."""
-        try:
-            state = os.open(self._state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            same = False
-        else:
-            same = mount_of(state) == way.mount
-            os.close(state)
-        return self._state + b"/quarantine" if same else os.fsencode(self._root) + way.top.rstrip(b"/") + b"/" + AT_TOP
-
-    def put(self, way: Way, quarantine: int, key: bytes, origin: Origin, note: Note) -> None:
-        """Move a file into quarantine. SteadError when it is open or not the one that is meant; then it is where it was."""
-        descriptor = open_in(way.folder, way.name)
-        try:
-            who = opener(descriptor)
-            if who:
-                raise in_use(shown(way.name), who)
-            _write_origin(quarantine, key, origin)
-            try:
-                grab(way, quarantine, key, origin.identity, note)
-                make_sure(way, quarantine, key, descriptor, origin.identity, note)
-            except BaseException:
-                if stat_in(quarantine, key) is None:
-                    drop(quarantine, key + ORIGIN)
-                raise
-        finally:
-            os.close(descriptor)
-        settle(quarantine, way.folder)
-
-    def give_back(self, way: Way, quarantine: int, key: bytes, note: Note) -> None:
-        """Move a file back to where it was. SteadError when something else is there by now: that is never replaced."""
-        put_back(way, quarantine, key, note)
-        settle(way.folder, quarantine)
-        drop(quarantine, key + ORIGIN)
-
-    def purge(self, quarantine: int, key: bytes, identity: Mapping[str, str], note: Note) -> None:
-        """Remove a quarantined file for good, and say by how much the file system has more room. SteadError: it is open."""
-        if not is_it(stat_in(quarantine, key), identity):
-            raise SteadError("this is not what was moved here", shown(key), "look at it yourself", code="files.identity")
-        descriptor = open_in(quarantine, key)
-        try:
-            who = opener(descriptor)
-            used = os.fstat(descriptor).st_blocks * 512
-        finally:
-            os.close(descriptor)
+def put(way: Way, quarantine: int, key: bytes, origin: Origin, note: Note) -> None:
+    """Move a file into quarantine. SteadError when it is open or not the one that is meant; then it is where it was."""
+    descriptor = open_in(way.folder, way.name)
+    try:
+        who = opener(descriptor)
         if who:
-            raise in_use(shown(key), who)
-        unlink_counted(quarantine, key, used, note)
-        drop(quarantine, key + ORIGIN)
-        drop_orphans(quarantine)
+            raise in_use(shown(way.name), who)
+        _write_origin(quarantine, key, origin)
+        try:
+            grab(way, quarantine, key, origin.identity, note)
+            make_sure(way, quarantine, key, descriptor, origin.identity, note)
+        except BaseException:
+            if stat_in(quarantine, key) is None:
+                drop(quarantine, key + ORIGIN)
+            raise
+    finally:
+        os.close(descriptor)
+    settle(quarantine, way.folder)
 
-    def items(self, place: bytes) -> Iterator[tuple[bytes, Origin]]:
-        """What is in one quarantine: names and origins. None where there is no such folder, or it is not stead's."""
-        try:
-            folder = opened(place)
-        except (OSError, SteadError):
-            return
-        try:
-            for name in sorted(os.listdir(folder)):  # noqa: PTH208 (by descriptor)
-                if name.endswith(ORIGIN.decode()):
-                    key = os.fsencode(name)[: -len(ORIGIN)]
-                    origin = read_origin(folder, key)
-                    if origin is not None and is_it(stat_in(folder, key), origin.identity):
-                        yield key, origin
-        finally:
-            os.close(folder)
+
+def give_back(way: Way, quarantine: int, key: bytes, note: Note) -> None:
+    """Move a file back to where it was. SteadError when something else is there by now: that is never replaced."""
+    put_back(way, quarantine, key, note)
+    settle(way.folder, quarantine)
+    drop(quarantine, key + ORIGIN)
+
+
+def purge(quarantine: int, key: bytes, identity: Mapping[str, str], note: Note) -> None:
+    """Remove a quarantined file for good, and say by how much the file system has more room. SteadError: it is open."""
+    if not is_it(stat_in(quarantine, key), identity):
+        raise SteadError("this is not what was moved here", shown(key), "look at it yourself", code="files.identity")
+    descriptor = open_in(quarantine, key)
+    try:
+        who = opener(descriptor)
+        used = os.fstat(descriptor).st_blocks * 512
+    finally:
+        os.close(descriptor)
+    if who:
+        raise in_use(shown(key), who)
+    unlink_counted(quarantine, key, used, note)
+    drop(quarantine, key + ORIGIN)
+    drop_orphans(quarantine)
+
+
+def items(quarantine: int) -> Iterator[tuple[bytes, Origin]]:
+    """What is in an open quarantine: names and origins."""
+    for name in sorted(os.listdir(quarantine)):
+        if name.endswith(ORIGIN.decode()):
+            key = os.fsencode(name)[: -len(ORIGIN)]
+            origin = read_origin(quarantine, key)
+            if origin is not None and is_it(stat_in(quarantine, key), origin.identity):
+                yield key, origin
 
 
 def grab(way: Way, quarantine: int, key: bytes, identity: Mapping[str, str], note: Note) -> None:
@@ -243,17 +192,6 @@ def drop_orphans(quarantine: int) -> None:
                 drop(quarantine, os.fsencode(name))
 
 
-def opened(place: bytes) -> int:
-    """Open a quarantine. FileNotFoundError: there is none; SteadError: others may change it."""
-    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(folder)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        os.close(folder)
-        fix = "remove it, or give it to stead's user with mode 0700"
-        raise SteadError("the quarantine is not stead's alone", shown(place), fix, code="files.unsafe")
-    return folder
-
-
 def _write_origin(quarantine: int, key: bytes, origin: Origin) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(key + ORIGIN, flags, 0o600, dir_fd=quarantine)
@@ -278,10 +216,13 @@ def drop(folder: int, name: bytes) -> None:
 
 
 def _explained(error: OSError, way: Way) -> OSError | SteadError:
+    where = shown(way.at + b"/" + way.name)
     if error.errno == errno.EXDEV:
         what = "it is on another mount than its quarantine, and a move would be a copy"
-        return SteadError(what, shown(way.name), "leave this mount out of the rules", code="files.device")
+        return SteadError(what, where, GRANT, code="files.device")
+    if error.errno == errno.EROFS:
+        return SteadError(READ_ONLY, where, GRANT, code="files.read-only")
     if error.errno in (errno.EINVAL, errno.ENOSYS):
         what = "this file system can't rename without replacing"
-        return SteadError(what, shown(way.name), "leave this mount out of the rules", code="files.unsupported")
+        return SteadError(what, where, "leave this mount out of the rules", code="files.unsupported")
     return error

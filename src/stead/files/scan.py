@@ -14,14 +14,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stead.files import gz
-from stead.files.allow_list import READ_ONLY, AllowList, names, nature, objection
+from stead.files.allow_list import AllowList, names, nature, objection
 from stead.files.at_work import AtWork
-from stead.files.mounts import mount_of, mount_points
+from stead.files.mounts import Readings, mount_of, mount_points, readings
 from stead.files.openers import opener
 from stead.files.packing import SUFFIX
 from stead.files.paths import NAME_MAX, shown
-from stead.files.quarantine import DEFAULT_S, Quarantine
-from stead.files.way import Way, open_in, open_way, stat_in
+from stead.files.places import GRANT, NAME, UNSAFE, Places, writable
+from stead.files.quarantine import items
+from stead.files.way import READ_ONLY, Way, open_in, open_way, stat_in
 from stead.model.change import Target
 from stead.model.cleaning import Cleanable, CleaningRule, Quarantined
 from stead.model.errors import SteadError
@@ -64,42 +65,104 @@ class Found(msgspec.Struct, frozen=True):
     refused: dict[str, str] = {}  # folder → why it can't be looked into
 
 
-def scan(host: Host, allow: AllowList, quarantine: Quarantine, at_work: AtWork, now_ms: int) -> Found:
-    """Look at everything that the rules name."""
-    root, points = str(host.root).rstrip("/"), mount_points(host)
-    files: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    cleanable: list[Cleanable] = []
-    held: dict[bytes, list[Held]] = {}
-    refused: dict[str, str] = {}
-    mounts: dict[str, None] = {}
-    for rule in allow.rules:
-        by_mount: dict[str, list[Candidate]] = defaultdict(list)
+class Scan:
+    """One look at everything that the rules name. `found` may be asked for once; it blocks."""
+
+    def __init__(self, host: Host, allow: AllowList, places: Places, at_work: AtWork, now_ms: int) -> None:
+        self._host, self._allow, self._places, self._at_work, self._now_ms = host, allow, places, at_work, now_ms
+        self._root = str(host.root).rstrip("/")
+        self._points = mount_points(host)
+        self._files: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+        self._cleanable: list[Cleanable] = []
+        self._held: dict[bytes, list[Held]] = {}
+        self._mounts: dict[str, None] = {}
+        self._refused: dict[str, str] = {}
+
+    def found(self) -> Found:
+        """The whole of it."""
+        for rule in self._allow.rules:
+            self._look_by(rule)
+        for place in self._places.known():
+            self._look_at(place)
+        kept = tuple(one for each in self._held.values() for one in each)
+        targets = {key: self._chosen(found, key[0]) for key, found in self._files.items()}
+        mounts = (*self._mounts, *(one.mount for one in kept))
+        return Found(
+            tuple(self._cleanable), kept, targets | _due(kept, self._now_ms), tuple(dict.fromkeys(mounts)), self._refused
+        )
+
+    def _look_by(self, rule: CleaningRule) -> None:
+        """What one rule names, by mount."""
+        by_mount: dict[str, list[Candidate]] = {}
         for folder in rule.folders:
-            mount = mount_of(folder, points)
+            mount, path = mount_of(folder, self._points), os.fsencode(folder.rstrip("/"))
             try:
-                with open_way(root, os.fsencode(folder.rstrip("/")) + b"/.", allow.owners(rule)) as way:
-                    mounts[mount] = None
-                    if way.read_only:
-                        refused[folder] = READ_ONLY
+                with open_way(self._root, path + b"/.", self._allow.owners(rule)) as way:
+                    self._mounts[mount] = None
+                    anchor = os.fsencode(rule.quarantine_in) or path
+                    for place in self._places.around(way, anchor):
+                        self._look_at(place)
+                    told = readings(self._host, way.mount) if rule.unread else Readings()
+                    blocked = self._blocked(way, rule, anchor, told)
+                    if blocked:
+                        self._refuse(folder, blocked)
                         continue
-                    by_mount[mount] += _look(way, os.fsencode(folder.rstrip("/")), rule, allow, now_ms / 1000)
-                    for place in quarantine.places(way):
-                        if place not in held:
-                            held[place] = list(_held(quarantine, place, allow, mount))
+                    by_mount.setdefault(mount, []).extend(_look(way, path, rule, self._allow, self._now_ms / 1000, told))
             except FileNotFoundError:
                 continue
             except (OSError, SteadError) as error:
-                refused[folder] = str(error)
-        for mount, found in by_mount.items():
-            files[rule.do, mount] += found
-            title = rule.title or rule.category
-            cleanable.append(Cleanable(rule.category, title, rule.do, mount, len(found), sum(one.bytes for one in found)))
-    kept = tuple(one for each in held.values() for one in each)
-    targets = {key: _chosen(root, found, key[0], allow, at_work) for key, found in files.items()}
-    return Found(tuple(cleanable), kept, targets | _due(kept, now_ms), tuple(mounts), refused)
+                self._refuse(folder, str(error))
+        for mount, each in by_mount.items():
+            found = list(dict.fromkeys(each))  # one folder of a rule may be in another
+            self._files[rule.do, mount] += found
+            title, size = rule.title or rule.category, sum(one.bytes for one in found)
+            self._cleanable.append(Cleanable(rule.category, title, rule.do, mount, len(found), size))
+
+    def _blocked(self, way: Way, rule: CleaningRule, anchor: bytes, told: Readings) -> str:
+        """Why a rule names no file of a folder: nothing could be moved there, or it is not known what was read."""
+        if way.read_only:
+            return READ_ONLY
+        unknown = f"the rule {rule.category} names no file: {told.unknown}" if told.unknown else ""
+        return unknown or self._places.obstacle(way, anchor)
+
+    def _refuse(self, folder: str, why: str) -> None:
+        said = self._refused.get(folder, why)
+        self._refused[folder] = why if why in said else f"{said}; {why}"
+
+    def _look_at(self, place: bytes) -> None:
+        """What is in one quarantine, and whether it could be put back."""
+        if place in self._held:
+            return
+        self._held[place] = []
+        try:
+            folder = self._places.open(place)
+        except OSError:
+            return
+        except SteadError as error:
+            if error.problem.code == UNSAFE:
+                self._refuse(shown(place), str(error))
+            return
+        try:
+            self._held[place] = list(_held(folder, place, self._allow, mount_of(shown(place), self._points)))
+            if self._held[place] and not writable(folder):
+                self._refuse(shown(place), f"it can't be written by stead, so nothing can be put back from it: {GRANT}")
+        finally:
+            os.close(folder)
+
+    def _chosen(self, found: list[Candidate], purpose: str) -> tuple[Target, ...]:
+        """The largest that nobody has open."""
+        chosen: list[Target] = []
+        for one in sorted(found, key=lambda one: -one.bytes)[:LOOKED_AT_MAX]:
+            rule = self._allow.rule_for(one.path, purpose)
+            with self._at_work.looking(one.path) as alone:
+                if rule is not None and alone and not _unfit(self._root, one, self._allow, rule):
+                    chosen.append(one.target(purpose))
+            if len(chosen) == FILES_MAX:
+                break
+        return tuple(chosen)
 
 
-def _look(way: Way, path: bytes, rule: CleaningRule, allow: AllowList, now_s: float) -> Iterator[Candidate]:
+def _look(way: Way, path: bytes, rule: CleaningRule, allow: AllowList, now_s: float, told: Readings) -> Iterator[Candidate]:
     """The files of one folder, and of those below it, that the rule names and nothing forbids."""
     left = ENTRIES_MAX
     todo = [(os.dup(way.folder), path, 1)]
@@ -112,10 +175,10 @@ def _look(way: Way, path: bytes, rule: CleaningRule, allow: AllowList, now_s: fl
                         left -= 1
                         name = os.fsencode(entry.name)
                         if entry.is_dir(follow_symlinks=False):
-                            if depth < rule.depth:
+                            if depth < rule.depth and name != NAME:
                                 todo += _below(folder, name, at, depth, way.device, allow.owners(rule))
-                        elif names(rule, at + b"/" + name):
-                            yield from _candidate(folder, name, at, rule, now_s)
+                        elif names(rule, at + b"/" + name) and allow.rule_for(at + b"/" + name, rule.do) is rule:
+                            yield from _candidate(folder, name, at, rule, now_s, told)
                         if left <= 0:
                             break
             finally:
@@ -138,29 +201,16 @@ def _below(folder: int, name: bytes, at: bytes, depth: int, device: int, owners:
     return [(below, at + b"/" + name, depth + 1)]
 
 
-def _candidate(folder: int, name: bytes, at: bytes, rule: CleaningRule, now_s: float) -> Iterator[Candidate]:
+def _candidate(folder: int, name: bytes, at: bytes, rule: CleaningRule, now_s: float, told: Readings) -> Iterator[Candidate]:
     file = stat_in(folder, name)
     path = at + b"/" + name
-    if file is None or objection(rule, file, now_s) or len(shown(path).encode()) > NAME_MAX:
+    if file is None or objection(rule, file, now_s, told) or len(shown(path).encode()) > NAME_MAX:
         return
     if rule.do == "compress" and (name.endswith(SUFFIX) or stat_in(folder, name + SUFFIX) is not None):
         return
     if file.st_blocks * 512 * 2 < file.st_size:
         return  # sparse: little would become free
     yield Candidate(path, file.st_ino, file.st_mtime_ns, file.st_size)
-
-
-def _chosen(root: str, found: list[Candidate], purpose: str, allow: AllowList, at_work: AtWork) -> tuple[Target, ...]:
-    """The largest that nobody has open."""
-    chosen: list[Target] = []
-    for one in sorted(found, key=lambda one: -one.bytes)[:LOOKED_AT_MAX]:
-        rule = allow.rule_for(one.path, purpose)
-        with at_work.looking(one.path) as alone:
-            if rule is not None and alone and not _unfit(root, one, allow, rule):
-                chosen.append(one.target(purpose))
-        if len(chosen) == FILES_MAX:
-            break
-    return tuple(chosen)
 
 
 def _unfit(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> bool:
@@ -177,11 +227,10 @@ def _unfit(root: str, one: Candidate, allow: AllowList, rule: CleaningRule) -> b
         return True
 
 
-def _held(quarantine: Quarantine, place: bytes, allow: AllowList, mount: str) -> Iterator[Held]:
+def _held(folder: int, place: bytes, allow: AllowList, mount: str) -> Iterator[Held]:
     """What is in one quarantine, with the time from which it may be removed."""
-    spans = {rule.category: rule.quarantine_s for rule in allow.rules}
-    for key, origin in quarantine.items(place):
-        due_ms = origin.at_ms + round(spans.get(origin.category, DEFAULT_S) * 1000)
+    for key, origin in items(folder):
+        due_ms = origin.at_ms + round(allow.quarantine_s(origin.category) * 1000)
         kept = Quarantined(origin.path, origin.category, origin.bytes, origin.at_ms, due_ms, f"{shown(place)}/{key.decode()}")
         yield Held(mount, kept, Target("file", origin.path, origin.identity))
 

@@ -10,18 +10,22 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from stead.files.paths import parts, shown
 from stead.model.errors import SteadError
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_ONLY: Final = "it is read-only for stead: give it to the unit as ReadWritePaths (docs/how-to/disk.md), or mount it so"
 _LINK_ERRORS: Final = (errno.ELOOP, errno.ENOTDIR)
 
 
 class Way(NamedTuple):
-    """An open folder with its path, the name in it, its mount and device, and the outermost folder of the way on that mount."""
+    """An open folder with its path, the name in it, its mount and device, and the outermost folder of the way on both.
+
+    `owners`: each folder of the way with the uid that it belongs to.
+    """
 
     folder: int
     at: bytes
@@ -29,6 +33,7 @@ class Way(NamedTuple):
     top: bytes
     mount: str
     device: int
+    owners: tuple[tuple[bytes, int], ...] = ()
 
     @property
     def read_only(self) -> bool:
@@ -70,43 +75,47 @@ def mount_of(descriptor: int) -> str:
 
 
 @contextlib.contextmanager
-def open_way(root: str, path: bytes, owners: Collection[int]) -> Iterator[Way]:
-    """The way to a path below `root`. Every folder must belong to one of `owners`; SteadError says which does not, or is a link.
+def open_way(root: str, path: bytes, owners: Collection[int] | None) -> Iterator[Way]:
+    """The way to a path below `root`. SteadError: a folder is a link, or belongs to none of `owners` (None: whoever it is).
 
     FileNotFoundError when a folder is not there.
     """
     *folders, name = parts(path)
     folder = os.open(root or "/", _FOLDER)
     try:
-        way, mount, top = b"", mount_of(folder), b"/"
+        way, device = b"", os.fstat(folder).st_dev
+        mount, top, met = mount_of(folder), b"/", []
         for part in folders:
             way += b"/" + part
-            below = _enter(folder, part, way, owners)
+            below = _enter(folder, part, way)
             os.close(folder)
-            folder = below
+            folder, file = below, os.fstat(below)
+            met.append((way, file.st_uid))
+            foreign = stranger(met[-1:], owners)
+            if foreign is not None:
+                raise foreign
             found = mount_of(folder)
-            if found != mount:
-                mount, top = found, way
-        yield Way(folder, way, name, top, mount, os.fstat(folder).st_dev)
+            if (found, file.st_dev) != (mount, device):
+                mount, device, top = found, file.st_dev, way
+        yield Way(folder, way, name, top, mount, device, tuple(met))
     finally:
         os.close(folder)
 
 
-def _enter(folder: int, part: bytes, way: bytes, owners: Collection[int]) -> int:
+def stranger(folders: Iterable[tuple[bytes, int]], owners: Collection[int] | None) -> SteadError | None:
+    """The refusal of the first folder that belongs to none of `owners` (None: whoever it is)."""
+    for way, owner in folders if owners is not None else ():
+        if owners is not None and owner not in owners:
+            what = f"this folder belongs to uid {owner}, and its owner may change it at any time"
+            return SteadError(what, shown(way), "name that user in the rule's `owners`, if its files may go", code="files.owner")
+    return None
+
+
+def _enter(folder: int, part: bytes, way: bytes) -> int:
     try:
-        below = os.open(part, _FOLDER, dir_fd=folder)
+        return os.open(part, _FOLDER, dir_fd=folder)
     except OSError as error:
         if error.errno in _LINK_ERRORS:
             fix = "name the folder that the link leads to in the rule"
             raise SteadError("a folder on the way is a symbolic link", shown(way), fix, code="files.link") from error
         raise
-    owner = os.fstat(below).st_uid
-    if owner not in owners:
-        os.close(below)
-        raise SteadError(
-            f"this folder belongs to uid {owner}, and its owner may change it at any time",
-            shown(way),
-            "name that user in the rule's `owners`, if its files may go",
-            code="files.owner",
-        )
-    return below

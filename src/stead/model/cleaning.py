@@ -24,10 +24,11 @@ class CleaningRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     never: tuple[str, ...] = ()  # shell globs over its whole path, stronger than `names`
     depth: int = 1  # 1: only files that lie in a folder itself
     min_age_s: float = 7 * DAY_S  # since it was written, moved or had its attributes changed
-    unread: bool = False  # its last reading counts too
+    unread: bool = False  # its last reading counts too; where that can't be known, the rule names no file
     min_bytes: int = 1
     max_bytes: int = 1 << 40
     quarantine_s: float = 7 * DAY_S  # this long in quarantine before it may be removed
+    quarantine_in: str = ""  # the folder that `.stead-quarantine` is in; empty: the one of `folders` that the file is in
     owners: tuple[str, ...] = ("root",)  # users whose folders may be looked into; stead's own user always
     enabled: bool = True
 
