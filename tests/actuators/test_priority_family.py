@@ -83,7 +83,7 @@ async def test_an_undo_that_was_cut_short_is_gone_on_with(family: Family, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(family.levers, "write", killed)
+        patched.setattr(family.levers, "_set", killed)
         with pytest.raises(KeyboardInterrupt):
             await family.undo(step)
     late = family.born()
@@ -115,13 +115,13 @@ async def test_whoever_can_not_be_put_back_is_named_and_the_others_are(family: F
 @root
 async def test_killed_right_after_it_was_put_back_itself_it_has_left_nobody_behind(family: Family, monkeypatch: Any) -> None:
     before, step = await family.seen(family.pid), await family.lower(LOWERED)
-    born, writing = family.born(), family.levers.write
+    born, writing = family.born(), family.levers._set
 
     async def written_and_killed(*what: Any) -> None:
         await writing(*what)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(family.levers, "write", written_and_killed)
+    monkeypatch.setattr(family.levers, "_set", written_and_killed)
     with pytest.raises(KeyboardInterrupt):
         await family.undo(step)
     assert [await family.seen(pid) for pid in (family.pid, born)] == [before] * 2

@@ -24,8 +24,9 @@ from stead.actuators.priority_cpus import format_cpus, parse_cpus
 from stead.actuators.priority_family import INHERITED, Heirs, family_within
 from stead.actuators.priority_levers import LEVEL_OF, IoClass, Priority, leader_levers, read_levers, set_levers
 from stead.actuators.priority_session import give_back, leader_of, leader_within, name_of, session_of
+from stead.actuators.priority_slower import slower
 from stead.cgroups import rivals
-from stead.cgroups.insiders import Shield, protected_in_session
+from stead.cgroups.insiders import Shield, protected_in_session, protected_process
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, FAMILY, Absent, Record, Step, Target
 from stead.model.errors import SteadError
@@ -101,6 +102,7 @@ class PriorityActuator:
             )
         note = self._autogroup_note(target, now) if "autogroup_nice" in changed else ""
         note = "; ".join(filter(None, [note, *lacking, family.note if family else ""]))
+        self._spare(target, now, changed)
         undo, reason = self._undo(now, changed)
         before = {key: getattr(now, key) for key in changed}
         within: dict[str, str] = {}
@@ -134,6 +136,12 @@ class PriorityActuator:
 
         ProcessLookupError when this very process is gone; PermissionError when the system refuses.
         """
+        pid = _pid(host, target)
+        if pid is not None and not isinstance(want, Absent):
+            self._spare(target, read_levers(host, pid), _fields(want))
+        await self._set(host, target, want)
+
+    async def _set(self, host: Host, target: Target, want: Priority | Absent) -> None:
         if isinstance(want, Absent):
             raise SteadError("a priority can't be absent", str(target), code="priority.absent")
         pid = _pid(host, target)
@@ -176,12 +184,18 @@ class PriorityActuator:
         if isinstance(want, Absent) or pid is None:
             if target.within.get(FAMILY) and (isinstance(want, Absent) or leader_of(host, target) is None):
                 return  # it has ended, and left but its family
-            return await self.write(host, target, want)
+            return await self._set(host, target, want)
         heirs = Heirs(host, target, leader_levers(host.scheduler, pid), want)
         heirs.put_back()
-        await self.write(host, target, want)
+        await self._set(host, target, want)
         heirs.put_back()  # who was started in between
         heirs.tell()
+
+    def _spare(self, target: Target, now: Priority, want: Mapping[str, object]) -> None:
+        """SteadError where this would make a process slower that the policy, the owner or stead itself protects."""
+        why = protected_process(self._host, Groups.of(self._host), int(target.name), self._shield) if slower(now, want) else ""
+        if why:
+            raise SteadError(f"it is {why}", str(target), "leave it as it is", code="priority.protected")
 
     def _shared(self, target: Target, session: int | None, now: int | None, want: object) -> str:
         """What protected is in its session, and would be weighed down with it; empty when nothing is, or it gets lighter."""

@@ -32,6 +32,8 @@ _POLICIES: Final = ("other", "batch", "idle")  # from most to least
 _CLASSES: Final = {"none": 1, "best_effort": 1, "idle": 2}
 _NO_LEVEL: Final = 4  # what the kernel takes for a process without an IO class of its own, at nice 0
 _LEFT: Final = "what it has started is left as it is: a lowered priority can't be raised again without CAP_SYS_NICE"
+_PROTECTED: Final = "that are protected"
+_BEYOND: Final = f"beyond the nearest {MOST}"
 Levers = dict[str, str]
 
 
@@ -92,22 +94,29 @@ def met(now: Sequence[str] | None, want: Sequence[str] | None) -> bool:
 def planned(host: Host, target: Target, shield: Shield, want: Priority, own_session: int | None) -> Lowered | None:
     """Whom of its family to lower, and how; None when there is nobody. `own_session`: the process's, if that is weighed down."""
     pid = int(target.name)
-    family = descendants(host, pid)
+    groups = Groups.of(host)
+    left: dict[str, int] = {}
+
+    def apart(one: int) -> bool:
+        """Is it protected? Then what it started is none of this family either."""
+        why = _why_not(host, groups, shield, one)
+        if why:
+            left[_PROTECTED] = left.get(_PROTECTED, 0) + 1
+        return bool(why)
+
+    family = descendants(host, pid, apart)
     if not family:
-        return None
+        return _told(host, pid, (), left)
     if not host.scheduler.can_raise():
         return Lowered([], [], {}, _LEFT)
-    groups = Groups.of(host)
     members: list[Member] = []
-    left: dict[str, int] = {}
     sessions: dict[int, Priority] = {}
     for one in family:
-        why, levers = _why_not(host, groups, shield, one), _levers(host, one)
-        if levers is None or (not why and levers.policy not in _POLICIES and levers.policy is not None):
+        levers = _levers(host, one)
+        if levers is None or (levers.policy not in _POLICIES and levers.policy is not None):
             continue
-        if why or len(members) == MOST:
-            words = "that are protected" if why else f"beyond the nearest {MOST}"
-            left[words] = left.get(words, 0) + 1
+        if len(members) == MOST:
+            left[_BEYOND] = left.get(_BEYOND, 0) + 1
             continue
         sessions.setdefault(levers.session or 0, levers)
         member = Member("process", one, str(host.start_ticks(one)), *_lowering(levers, want, host.scheduler))
