@@ -33,7 +33,6 @@ _CLASSES: Final = {"none": 1, "best_effort": 1, "idle": 2}
 _NO_LEVEL: Final = 4  # what the kernel takes for a process without an IO class of its own, at nice 0
 _LEFT: Final = "what it has started is left as it is: a lowered priority can't be raised again without CAP_SYS_NICE"
 _PROTECTED: Final = "that are protected"
-_BEYOND: Final = f"beyond the nearest {MOST}"
 Levers = dict[str, str]
 
 
@@ -116,7 +115,8 @@ def planned(host: Host, target: Target, shield: Shield, want: Priority, own_sess
         if levers is None or (levers.policy not in _POLICIES and levers.policy is not None):
             continue
         if len(members) == MOST:
-            left[_BEYOND] = left.get(_BEYOND, 0) + 1
+            beyond = f"beyond the nearest {MOST}"
+            left[beyond] = left.get(beyond, 0) + 1
             continue
         sessions.setdefault(levers.session or 0, levers)
         member = Member("process", one, str(host.start_ticks(one)), *_lowering(levers, want, host.scheduler))
