@@ -32,3 +32,12 @@ def test_every_shipped_rule_and_playbook_is_told() -> None:
     assert not [rule.category for rule in catalog.cleaning if f"| `{rule.category}` |" not in page]
     mine = yaml.safe_load((ROOT / "src/stead/catalog/disk.yaml").read_text(encoding="utf-8"))["playbooks"]
     assert not [one["playbook_id"] for one in mine if f"| `{one['playbook_id']}` |" not in page]
+
+
+def test_the_packaged_grant_holds_every_shipped_rule_and_its_quarantine() -> None:
+    grant = (ROOT / "deploy/systemd/stead-agent.service.d/clean.conf").read_text(encoding="utf-8")
+    (line,) = (one.removeprefix("ReadWritePaths=") for one in grant.splitlines() if one.startswith("ReadWritePaths="))
+    assert all(path.startswith("-/") for path in line.split()), "one that is not there must not keep the agent from starting"
+    held = [path.removeprefix("-") for path in line.split()]
+    needed = {path for rule in load_catalog().cleaning for path in (*rule.folders, rule.quarantine_in) if path}
+    assert not [path for path in needed if not any(f"{path}/".startswith(f"{one}/") for one in held)]

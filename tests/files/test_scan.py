@@ -12,6 +12,7 @@ import pytest
 
 from stead.catalog import load_catalog
 from stead.catalog.cleaning import problems
+from stead.files import cleaner
 from stead.files import scan as scanning
 from stead.files.allow_list import names, objection
 from stead.files.mounts import Readings, mount_of
@@ -250,3 +251,39 @@ def test_a_look_never_stands_in_the_way_of_a_move(place: Place) -> None:
         ended.set()
         thread.join()
     assert looks > 2
+
+
+def test_while_one_look_hangs_the_others_have_what_was_found_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaner, "PATIENCE_S", 0.01)
+    place.file("/tmp/a")
+    place.cleaner._scanning.acquire()
+    with pytest.raises(BlockingIOError, match="hangs"):
+        place.cleaner.refresh(now())
+    place.cleaner._scanning.release()
+    before = place.cleaner.refresh(now())
+    place.cleaner.touched(place.target("/tmp/a"))
+    place.cleaner._scanning.acquire()
+    assert place.cleaner.refresh(now()) is before
+    place.cleaner._scanning.release()
+    assert place.cleaner.refresh(now()) is not before
+
+
+def test_each_file_is_counted_once_and_by_the_rule_that_will_be_asked(place: Place) -> None:
+    old = msgspec.structs.replace(LOGS, category="old", min_age_s=DAY_S, folders=("/var/log/app", "/var/log"))
+    place.cleaner.rule_by([old, msgspec.structs.replace(LOGS, folders=("/var/log", "/var/log/app"))])
+    place.file("/var/log/app/a.log.1")
+    assert found(place, "quarantine") == [], "the first rule that names it does not let it go yet"
+    place.cleaner.rule_by([msgspec.structs.replace(old, min_age_s=0.0)])
+    assert found(place, "quarantine") == ["/var/log/app/a.log.1"]
+    assert place.cleaner.found is not None and [one.files for one in place.cleaner.found.cleanable] == [1]
+
+
+def test_what_lies_in_a_quarantine_is_no_candidate(place: Place) -> None:
+    everything = msgspec.structs.replace(TEMP, folders=("/var/log",), depth=3, quarantine_in="/var/log")
+    place.cleaner.rule_by([everything])
+    place.move(place.target(place.file("/var/log/a")), "quarantine")
+    place.file("/var/log/b")
+    assert found(place, "quarantine") == ["/var/log/b"] and len(place.names("/var/log/.stead-quarantine")) == 2
+    (key,) = (name for name in place.names("/var/log/.stead-quarantine") if not name.endswith(".json"))
+    seen = place.cleaner.look(place.target(f"/var/log/.stead-quarantine/{key}"))
+    assert seen is not None and dict(seen.objections)["quarantine"] == "no rule of the allow-list names it"

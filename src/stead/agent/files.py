@@ -22,7 +22,7 @@ async def files(wired: Wired) -> FileList:
     try:
         async with asyncio.timeout(PATIENCE_S):
             found = await asyncio.to_thread(wired.cleaner.refresh, wired.clock.now())
-    except TimeoutError as error:
+    except (TimeoutError, BlockingIOError) as error:
         what = f"a folder of the allow-list does not answer within {PATIENCE_S:.0f} s"
         raise SteadError(what, "files", "see `stead findings` for a file system that hangs", code="files.slow") from error
     held = sorted((one.item for one in found.held), key=lambda item: (-item.at_ms, item.path))
