@@ -77,10 +77,10 @@ class LimitActuator:
         return self._found
 
     async def read(self, host: Host, target: Target) -> Limit | Absent:
-        """All limits as they are. ABSENT when this very group is not there."""
+        """All limits as they are. ABSENT when this very group is not there, and nothing of it is left behind (`_outlived`)."""
         groups, path = self.groups, target.name
         if not groups.is_there(target):
-            return ABSENT
+            return self._outlived(host, target)
         unit = self._managed(path)
         seen = values.read_values(host, groups, path, unit is not None)
         if unit is not None:
@@ -89,12 +89,27 @@ class LimitActuator:
             seen["drop_ins"] = units.drop_ins(host, unit)
         elif seen["cpu_weight"] is not None:
             seen["cpu_shares"] = values.uneven_shares(host, groups, path)
-        return Limit(**seen) if groups.is_there(target) else ABSENT
+        return Limit(**seen) if groups.is_there(target) else self._outlived(host, target)
+
+    def _outlived(self, host: Host, target: Target) -> Limit | Absent:
+        """What outlives a group: systemd limits a unit's next one as its drop-ins say. ABSENT where there are none.
+
+        The limits of that next group; while the unit does not run, the drop-ins alone.
+        """
+        ours = target.kind == "cgroup" and target.identity.get("boot_id") == host.boot_id
+        unit = self._managed(target.name) if ours else None
+        left = units.drop_ins(host, unit) if unit is not None else []
+        if not left:
+            return ABSENT
+        runs = self.groups.id_of(target.name) is not None
+        return Limit(**(values.read_values(host, self.groups, target.name, True) if runs else {}), drop_ins=left)
 
     def plan(self, target: Target, now: Limit | Absent, want: Limit | Absent) -> Step:
         """The diff as the kernel will round it. SteadError for what this host lacks and for what must not be limited."""
         if isinstance(now, Absent) or isinstance(want, Absent):
             raise SteadError("a limit can't be absent", str(target), "choose another playbook", code="limit.absent")
+        if not self.groups.is_there(target):
+            raise SteadError("this very group is gone", str(target), "ask for its successor", code="limit.gone")
         wanted, missing = self._here(target, now, want)
         changed = {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)}
         asked = {"cpu_max_percent": want.cpu_max_percent} if "cpu_max_percent" in changed else {}
@@ -123,6 +138,8 @@ class LimitActuator:
             mine = units.properties_of(_fields(want))
             if [prop for prop in mine if prop in now.drop_ins] != want.drop_ins:
                 return False
+        if _stopped(msgspec.structs.asdict(now)):
+            return want.drop_ins is not None  # they are all that there is of it, and as they should be
         return (bool(known) or not wanted) and all(same(key, getattr(now, key), value) for key, value in known.items())
 
     async def write(self, host: Host, target: Target, want: Limit | Absent) -> None:
@@ -133,15 +150,20 @@ class LimitActuator:
 
     async def put_back(self, host: Host, target: Target, want: Limit | Absent) -> None:
         """The same for what was there before, which stead never refuses: whoever came to be in the group is not left limited."""
-        now, wanted = await self._present(host, target, want)
+        now, wanted = await self._present(host, target, want, outlived=True)
         await self._set(host, target, now, want, wanted)
 
-    async def _present(self, host: Host, target: Target, want: Limit | Absent) -> tuple[Limit, dict[str, Any]]:
-        """The group's limits as they are, and the wanted ones as they will be. FileNotFoundError when it is gone."""
+    async def _present(
+        self, host: Host, target: Target, want: Limit | Absent, outlived: bool = False
+    ) -> tuple[Limit, dict[str, Any]]:
+        """The group's limits as they are, and the wanted ones as they will be. FileNotFoundError when it is gone.
+
+        `outlived`: what is left of one that is gone will do.
+        """
         if isinstance(want, Absent):
             raise SteadError("a limit can't be absent", str(target), code="limit.absent")
         now = await self.read(host, target)
-        if isinstance(now, Absent):
+        if isinstance(now, Absent) or not (outlived or self.groups.is_there(target)):
             raise FileNotFoundError(errno.ENOENT, f"{target} is gone")
         return now, self._spread(_wanted(now, want))
 
@@ -155,9 +177,11 @@ class LimitActuator:
             await units.set_limits(host, unit, wanted, want.drop_ins, now.io_latency or ())
         except SteadError as error:
             if not self.groups.is_there(target):
-                raise FileNotFoundError(errno.ENOENT, f"{target} is gone") from error
+                units.forget(host, unit, wanted, want.drop_ins, str(error))
+                raise FileNotFoundError(errno.ENOENT, f"{target} is gone: {error}") from error
             raise
-        self._taken(host, target.name, wanted)
+        if self.groups.is_there(target):
+            self._taken(host, target.name, wanted)
 
     def _taken(self, host: Host, path: str, wanted: Mapping[str, Any]) -> None:
         """SteadError when the kernel has no such knob after all: that shows once systemd has enabled the controller."""
@@ -171,6 +195,8 @@ class LimitActuator:
         """Is this what an interrupted write leaves? Each limit is old or new; the kernel resets the weight of what was idle."""
         if seen is None or want is None:
             return False
+        if _stopped(seen):
+            return True
         old = before or {}
         return all(
             key in _SEEN_ONLY
@@ -255,6 +281,11 @@ class LimitActuator:
     def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
         """Another controller that sets one of these here; empty when none runs."""
         return rivals.yielding(self._others(), (f"cgroup.{key}" for key in tighter), path)
+
+
+def _stopped(seen: Mapping[str, Any]) -> bool:
+    """Is there nothing of it but what systemd keeps for when the unit runs again?"""
+    return bool(seen.get("drop_ins")) and all(seen.get(key) is None for key in KNOBS)
 
 
 def _to_write(key: str, now: Limit, want: Limit, value: Any) -> bool:

@@ -118,6 +118,12 @@ async def set_limits(
         await _systemctl(host, "freeze", "--", unit)
 
 
+def forget(host: Host, unit: str, fields: Iterable[str], keep: Iterable[str] | None, why: str) -> None:
+    """Where systemd refused because it knows no such unit by now, remove what is left of these fields for it."""
+    if keep is not None and ("not found" in why or "not loaded" in why):
+        _tidied(host, unit, properties_of(fields), frozenset(keep))
+
+
 def _tidied(host: Host, unit: str, props: Iterable[str], keep: frozenset[str]) -> bool:
     """Remove the drop-ins of these properties that shall not stay, and the folder once it is empty. Was there any?"""
     removed = False
