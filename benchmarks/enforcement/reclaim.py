@@ -1,6 +1,6 @@
 """How much memory reference workloads hold and do not need: found by stead while they go on working.
 
-    python -m benchmarks.enforcement.reclaim [--seconds 240]
+    python -m benchmarks.enforcement.reclaim [--seconds 480]
 
 In one guest (emulated; with swap on its disk): PostgreSQL after a bulk load, Redis with a cold key set, a file server, a Python
 service after its start. Each has a light load of its own throughout. Saved is what each holds less at the end than before stead
@@ -32,6 +32,7 @@ RECIPE: Final = Recipe(memory_mib=1024, more=("postgresql", "redis-server", "pyt
 SAVED: Final = 15.0
 SHOWN: Final = ("infra.memory_idle", "infra.contender_memory", "infra.contender_memory_full")
 STALLED: Final = 0.1
+EACH_S: Final = 30.0
 POSTGRES = """
 set -e
 D=/var/tmp/pg; B=$(ls -d /usr/lib/postgresql/*/bin)
@@ -103,6 +104,12 @@ def held(guest: Machine, name: str) -> Held:
     return Held(memory / (1 << 20), swap / (1 << 20), int(full.rpartition("total=")[2]) / 1e6)
 
 
+def shown(guest: Machine, name: str, before: Held) -> str:
+    """How far it has come."""
+    now = held(guest, name)
+    return f"{name} {now.memory / before.memory:.0%} and stood still for {1000 * (now.stalled_s - before.stalled_s):.0f} ms"
+
+
 @contextlib.contextmanager
 def working(guest: Machine) -> Iterator[None]:
     """All workloads, each loaded and at its light load; and one protected service that asks for nothing."""
@@ -129,10 +136,12 @@ def measure(seconds: float) -> tuple[dict[str, Held], dict[str, Held], float, li
             before, began = {name: held(guest, name) for name in WORKLOADS}, time.monotonic()
             agent.start()
             wait_until(lambda: len(agent.runs("reclaim-memory")) >= 1, "it has begun", 120)
-            time.sleep(seconds)
+            while time.monotonic() < began + seconds:
+                time.sleep(min(EACH_S, max(0.0, began + seconds - time.monotonic())))
+                print(f"{time.monotonic() - began:.0f} s: {', '.join(shown(guest, name, before[name]) for name in before)}", flush=True)
             after = {name: held(guest, name) for name in WORKLOADS}
             elapsed_s = time.monotonic() - began
-            told = [f"{run.proposal.playbook} {run.state} {run.reason}" for run in agent.runs()]
+            told = [f"{run.proposal.playbook} {run.state} {run.reason} {run.governed}" for run in agent.runs()]
             views = [view for view in agent.ask(m.GetMetrics()).metrics if view.metric in SHOWN]
             told += [f"{view.metric} {view.subject} {view.value} {view.reason}" for view in views]
             agent.stop()
@@ -152,7 +161,7 @@ def figures(before: dict[str, Held], after: dict[str, Held], seconds: float) -> 
 def main() -> int:
     """Run; exit code 1 when a target was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--seconds", type=float, default=480.0)
     options = parser.parse_args()
     before, after, elapsed_s, told = measure(options.seconds)
     print("\n".join(told), flush=True)

@@ -226,7 +226,7 @@ async def test_what_was_there_comes_back_also_when_a_protected_process_came_in(t
     [
         ({"cpu_max_percent": 0.5}, "less than the 1 %"),
         ({"pids_max": 0}, "it runs 1 tasks now"),
-        ({"memory_high_bytes": 8 << 20}, "below the 9437184 bytes that it uses and can't give back"),
+        ({"memory_high_bytes": 7 << 20}, "below the 9437184 bytes that it uses and can't give back"),
         ({"memory_max_bytes": 4096}, "can't give back"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stead.control import senpai
 from stead.control.laws import LAWS
-from stead.control.probing import begin
+from stead.control.probing import begin, resumed
 from stead.model.change import Govern
 from tests.control.plants import Plant, cold_memory, drive
 
@@ -68,7 +68,24 @@ def test_pressure_that_begins_is_relieved_at_once() -> None:
 
 def test_where_less_is_used_than_is_allowed_it_begins_at_what_is_used() -> None:
     value = senpai.step(begin(HIGH, 1000 * MEGA), 0.0, 0, used=400 * MEGA)[1]
-    assert value == pytest.approx(400 * MEGA * (1 - HIGH.tighten))
+    assert value == pytest.approx(400 * MEGA * (1 + senpai.HEADROOM) * (1 - HIGH.tighten))
+
+
+def test_after_a_restart_what_was_bad_is_not_tried_again_at_once() -> None:
+    plant = Plant(cold_memory(600 * MEGA))
+    trace = drive(HIGH, plant, HIGH.high, 2 * HOUR)
+    last = trace.states[-1]
+    assert last.edge is not None and last.hold_ms > 2 * HIGH.hold_off_s * 1000
+    fresh, wise = begin(HIGH, last.value), resumed(HIGH, last.value, last.edge, last.hold_ms / 1000, 0)
+    bad = []
+    for state in (fresh, wise):
+        readings = []
+        for index in range(round(last.hold_ms / 6000)):
+            readings.append(plant.read(state.value) or 0.0)
+            state, _ = senpai.step(state, readings[-1], index * 6000)
+        bad.append(sum(reading > HIGH.level for reading in readings))
+    assert bad[1] == 0 < bad[0]
+    assert resumed(HIGH, last.value, None, 900.0, 0) == begin(HIGH, last.value), "what learned nothing begins anew"
 
 
 def test_it_walks_slower_the_nearer_the_pressure_is_to_its_level() -> None:

@@ -45,7 +45,7 @@ async def test_the_range_and_the_law_are_part_of_the_step_and_it_has_a_lease(tmp
 
 async def test_a_law_brings_its_own_values_where_the_catalogue_says_nothing(tmp_path: Path) -> None:
     rule = (await planned(tmp_path, 100, law="senpai")).steps[0].govern
-    assert rule is not None and (rule.interval_s, rule.tighten, rule.loosen) == (6.0, 0.02, 0.5) and rule.used_subject == ""
+    assert rule is not None and (rule.interval_s, rule.tighten, rule.loosen) == (6.0, 0.005, 0.5) and rule.used_subject == ""
 
 
 async def test_the_ends_may_follow_a_metric_or_the_present(tmp_path: Path) -> None:

@@ -213,7 +213,14 @@ def tree(tmp_path: Path, **groups: dict[str, str]) -> FakeHost:
 
 
 def memory(
-    size: int, cache: int = 0, high: str = "max", total_us: int = 0, frozen: int = 0, idle: int = 0, sleeping: int = 0
+    size: int,
+    cache: int = 0,
+    high: str = "max",
+    total_us: int = 0,
+    frozen: int = 0,
+    idle: int = 0,
+    sleeping: int = 0,
+    some_us: int = 9,
 ) -> dict[str, str]:
     return {
         "memory.current": f"{size}\n",
@@ -221,7 +228,7 @@ def memory(
         "memory.high": f"{high}\n",
         "memory.stat": f"inactive_file {idle or cache}\nactive_file {cache - idle if idle else 0}\n"
         f"inactive_anon {sleeping}\nactive_anon {size - cache - sleeping}\n",
-        "memory.pressure": f"some avg10=0.00 avg60=0.00 total=9\nfull avg10=0.00 avg60=0.00 total={total_us}\n",
+        "memory.pressure": f"some avg10=0.00 avg60=0.00 total={some_us}\nfull avg10=0.00 avg60=0.00 total={total_us}\n",
         "cgroup.freeze": f"{frozen}\n",
     }
 
@@ -253,11 +260,29 @@ def test_a_group_that_is_held_by_memory_high_still_wants_what_it_took_before(tmp
     one.read(host, at(0))
     rewrite(host, "/batch.slice", memory(500 * MB))
     before = of(one.read(host, at(1)), "infra.memory_time_to_full")
+    for second in range(2, 8):
+        rewrite(host, "/batch.slice", memory(500 * MB, high=str(500 * MB), some_us=900_000 * second))
+        reading = one.read(host, at(second))
+    assert of(reading, "infra.memory_growth") == 0.0 and of(reading, "infra.memory_time_to_full") == before
+    assert of(reading, "infra.memory_granted") == 0.0, "it stands still for memory: it wants it, and gets none"
+
+
+def test_a_limited_group_that_went_quiet_by_itself_gives_no_credit(tmp_path: Path) -> None:
+    host, one = batch(tmp_path)
+    one.read(host, at(0))
+    rewrite(host, "/batch.slice", memory(500 * MB))
+    one.read(host, at(1))
     rewrite(host, "/batch.slice", memory(500 * MB, high=str(500 * MB)))
     for second in range(2, 8):
         reading = one.read(host, at(second))
-    assert of(reading, "infra.memory_growth") == 0.0 and of(reading, "infra.memory_time_to_full") == before
-    assert of(reading, "infra.memory_granted") == 0.0
+    assert of(reading, "infra.memory_granted") is None, "it neither grows nor stands still: does it want any?"
+    (why,) = [sample.reason for sample in reading.samples if sample.metric == "infra.memory_granted"]
+    assert "nothing shows that it wants more" in why
+    rewrite(host, "/batch.slice", memory(540 * MB, high=str(550 * MB)))
+    one.read(host, at(8))
+    rewrite(host, "/batch.slice", memory(580 * MB, high=str(550 * MB)))
+    granted = of(one.read(host, at(9)), "infra.memory_granted")
+    assert granted is not None and 0.2 < granted < 0.4, "it grows on, by a part of what it did"
 
 
 def test_a_limit_that_is_not_reached_holds_nothing_back(tmp_path: Path) -> None:
@@ -281,6 +306,17 @@ def test_who_has_little_part_in_it_is_not_to_blame(tmp_path: Path) -> None:
         sample.subject.partition("@")[0]: sample.value for sample in one.read(host, at(1)).samples if "time_to" in sample.metric
     }
     assert found["cgroup:/mouse"] == LONG_S and found["cgroup:/hog"] == pytest.approx(4_000_000 * 1024 / (210 * MB))
+
+
+def test_of_many_that_take_alike_each_is_to_blame(tmp_path: Path) -> None:
+    hogs = {f"/hogs/{number}": {**memory(MB), "cgroup.procs": str(50 + number)} for number in range(8)}
+    host = tree(tmp_path, **hogs, **{"/shop": {"cgroup.procs": "80"}})
+    one = probe(intent("cgroup:/hogs/*", protect=("cgroup:/shop",)))
+    one.read(host, at(0))
+    for path in hogs:
+        rewrite(host, path, memory(101 * MB))
+    found = [sample.value for sample in one.read(host, at(1)).samples if sample.metric == "infra.memory_time_to_full"]
+    assert found == [pytest.approx(4_000_000 * 1024 / (800 * MB))] * 8
 
 
 def test_the_groups_own_stalls_are_told_over_the_time_since_the_last_reading(tmp_path: Path) -> None:

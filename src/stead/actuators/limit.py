@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.cgroups import devices, rivals, units, values
-from stead.cgroups.insiders import Shield, protected_inside, session_inside, too_tight
+from stead.cgroups.insiders import Shield, protected_inside, session_inside, too_tight, working_set_bytes
 from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
+from stead.cgroups.memory import take_back
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
@@ -31,6 +32,10 @@ _SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
 RIVALS_S: Final = 30.0  # how long it holds who else runs: a governed value is moved far more often
 _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
+HEADROOM: Final = 0.02  # of a memory.high that is moved down: so much more is taken back, so that nobody runs into it at once
+_MEANWHILE: Final = 0.02  # of what a group can't give back, and so much more: what it takes until a limit is written
+_MEANWHILE_BYTES: Final = 4 << 20
+_OUTGROWN: Final = 0.2  # of that: by so much it may have grown since a limit was planned
 _BFQ: Final = 11  # what BFQ's coarser weights round by above 100
 
 
@@ -142,10 +147,22 @@ class LimitActuator:
             return want.drop_ins is not None  # they are all that there is of it, and as they should be
         return (bool(known) or not wanted) and all(same(key, getattr(now, key), value) for key, value in known.items())
 
+    def least(self, target: Target, field: str) -> float | None:
+        """The lowest memory.high that is not refused: what the group can't give back, and what it takes until that is written."""
+        needed = working_set_bytes(self._host, self.groups, target.name) if field == "memory_high_bytes" else None
+        return None if needed is None else -(-(needed * (1 + _MEANWHILE) + _MEANWHILE_BYTES) // PAGE) * PAGE
+
     async def write(self, host: Host, target: Target, want: Limit | Absent) -> None:
-        """Set what is wanted. FileNotFoundError when this very group is gone; SteadError for what stead or the kernel refuses."""
+        """Set what is wanted. FileNotFoundError when this very group is gone; SteadError for what stead or the kernel refuses.
+
+        A group that has grown since it was planned is held all the same, within a fifth: memory.high ends nothing.
+        """
         now, wanted = await self._present(host, target, want)
-        self._refuse(target.name, now, {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)})
+        changed = {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)}
+        self._refuse(target.name, now, changed, _OUTGROWN)
+        high, folder = wanted.get("memory_high_bytes"), self.groups.folder(target.name, "memory")
+        if isinstance(high, int) and moved_down(now.memory_high_bytes, high) and self.groups.kind("memory") == "v2":
+            await take_back(host, f"{folder}", round(high * (1 - HEADROOM)))
         await self._set(host, target, now, want, wanted)
 
     async def put_back(self, host: Host, target: Target, want: Limit | Absent) -> None:
@@ -245,7 +262,7 @@ class LimitActuator:
             texts = {}
         return rounded(key, value, texts, place[0])
 
-    def _refuse(self, path: str, now: Limit, changed: Mapping[str, Any]) -> None:
+    def _refuse(self, path: str, now: Limit, changed: Mapping[str, Any], outgrown: float = 0.0) -> None:
         """SteadError when this would hurt what must not be hurt, or is another controller's."""
         tighter = {key: value for key, value in changed.items() if values.tightens(key, getattr(now, key), value)}
         owner = self.groups.owner_of(path)
@@ -254,7 +271,7 @@ class LimitActuator:
             why = why or units.too_old(self._systemd, changed, self.groups.kind("cpu"))
         if tighter and not why:
             why = protected_inside(self._host, self.groups, path, self._shield)
-            why = why or too_tight(self._host, self.groups, path, tighter) or self._claimed(path, tighter)
+            why = why or too_tight(self._host, self.groups, path, tighter, outgrown) or self._claimed(path, tighter)
             if tighter.get("frozen"):
                 why = why or session_group(path) or session_inside(self._host, self.groups, path)
         if why:
@@ -281,6 +298,11 @@ class LimitActuator:
     def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
         """Another controller that sets one of these here; empty when none runs."""
         return rivals.yielding(self._others(), (f"cgroup.{key}" for key in tighter), path)
+
+
+def moved_down(now: int | Unlimited | None, want: int | Unlimited | None) -> bool:
+    """Is a limit that is there lowered? One that is new takes effect as fast as it can be written."""
+    return isinstance(now, int) and isinstance(want, int) and want // PAGE < now // PAGE
 
 
 def _stopped(seen: Mapping[str, Any]) -> bool:

@@ -121,10 +121,11 @@ def _named(host: Host, groups: Groups, pid: int, name: str, shield: Shield) -> s
     return ""
 
 
-def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any]) -> str:
+def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any], outgrown: float = 0.0) -> str:
     """Why these values would choke the group rather than limit it; empty when they would not.
 
-    Unknown use forbids what would end processes (memory_max), and not what only slows or refuses.
+    Unknown use forbids what would end processes (memory_max), and not what only slows or refuses. That may also be below what
+    the group needs by a share `outgrown`, where it was not when it was planned.
     """
     percent = want.get("cpu_max_percent", MAX)
     if percent != MAX and float(percent) < LEAST_CPU_PERCENT:
@@ -139,7 +140,8 @@ def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any]) ->
         needed = None if value == MAX else working_set_bytes(host, groups, path)
         if value != MAX and needed is None and field == "memory_max_bytes":
             return "what it uses is not known, and a limit below that would end its processes"
-        if needed is not None and int(value) < needed:
+        spared = outgrown if field == "memory_high_bytes" else 0.0
+        if needed is not None and int(value) < needed * (1 - spared):
             return f"{field} of {value} is below the {needed} bytes that it uses and can't give back"
     return ""
 

@@ -5,12 +5,15 @@ Sources: kernel cgroup-v2.rst (memory.current, memory.stat, memory.swap.max), cg
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from typing import Final, NamedTuple
 
 from stead.cgroups.tree import Groups
 from stead.protocols import Host
 
+PIECE_BYTES: Final = 16 << 20
 _MAX: Final = b"max"
 _UNLIMITED: Final = 1 << 60  # version 1 shows "no limit" as the largest multiple of a page
 
@@ -78,6 +81,19 @@ def swap_free(host: Host) -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return 0
+
+
+async def take_back(host: Host, folder: str, size_bytes: int) -> None:
+    """Have the kernel reclaim what a group of version 2 holds beyond so many bytes, as far as that is to be had.
+
+    It is done at the caller's cost, a piece at a time: where a limit alone is lowered, whoever runs in the group does it next.
+    """
+    if host.inode(f"{folder}/memory.reclaim") is None:
+        return  # a kernel before 5.19
+    with contextlib.suppress(OSError, ValueError):  # EAGAIN: there is no more to be had
+        for left in range(int(host.read(f"{folder}/memory.current", 64)) - size_bytes, page_bytes() - 1, -PIECE_BYTES):
+            host.write(f"{folder}/memory.reclaim", str(min(left, PIECE_BYTES)).encode())
+            await asyncio.sleep(0)
 
 
 def page_bytes() -> int:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from stead.control import aimd, senpai
-from stead.control.probing import State, at, begin
+from stead.control.probing import State, at, begin, resumed
 from stead.model.change import Law
 
-__all__ = ["LAWS", "ControlLaw", "State", "at", "begin"]
+__all__ = ["LAWS", "ControlLaw", "State", "at", "begin", "resumed"]
 
 Step = Callable[[State, float | None, float, float | None], tuple[State, float]]  # state, reading, now_ms, used → state, value
 
@@ -19,9 +19,10 @@ class ControlLaw(NamedTuple):
 
     step: Step
     own: Mapping[str, float]
+    peak: bool = False  # of what is used it takes the most since its last call, not the newest
 
 
 LAWS: Final[Mapping[Law, ControlLaw]] = {
     "aimd": ControlLaw(aimd.step, {"interval_s": 5.0, "tighten": 0.15, "loosen": 0.3}),
-    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.02, "loosen": 0.5}),
+    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.005, "loosen": 0.5, "hold_off_s": 60.0}, peak=True),
 }

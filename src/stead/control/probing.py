@@ -35,8 +35,17 @@ class State(msgspec.Struct, frozen=True):
 
 
 def begin(rule: Govern, value: float) -> State:
-    """A law at its start, or after a restart: nothing is known but where the value is."""
+    """A law at its start: nothing is known but where the value is."""
     return State(rule, clipped(rule, value), rule.hold_off_s * 1000)
+
+
+def resumed(rule: Govern, value: float, edge: float | None, hold_off_s: float | None, now_ms: float) -> State:
+    """A law after a restart, with what it had learned: what was bad beyond the edge is not tried again at once."""
+    state = begin(rule, value)
+    if edge is None:
+        return state
+    hold_ms = 1000 * max(rule.hold_off_s, min(rule.hold_off_max_s, hold_off_s or 0.0))
+    return msgspec.structs.replace(state, edge=clipped(rule, edge), hold_ms=hold_ms, beyond_ms=now_ms + hold_ms)
 
 
 def at(state: State, value: float) -> State:

@@ -18,11 +18,13 @@ from stead.model.errors import SteadError
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Where a law wants the value, by which reading, and why in words."""
+    """Where a law wants the value, by which reading, and why in words; and what the law knows by then (see `Governed`)."""
 
     value: float
     reading: float | None
     reason: str
+    edge: float | None = None
+    hold_off_s: float | None = None
 
 
 Choose = Callable[[float], Choice]  # the value as it is → where it should go
@@ -48,7 +50,8 @@ async def adjust(writer: Writer, run: Run, index: int, seen: Any, choose: Choose
         trouble = str(error)
     reason = f"{choice.reason}, but it was not moved: {trouble}" if trouble else choice.reason
     at_ms = writer.stamp().now.unix_ms
-    writer.governing.note(run, index, present, value, choice.reading, reason, at_ms)
+    learned = (choice.edge, choice.hold_off_s)
+    writer.governing.note(run, index, present, value, choice.reading, reason, at_ms, learned)
     return writer.governing.of(run)
 
 

@@ -1,7 +1,7 @@
 """Govern: when a governed value is due, what its law says, and who moves it. One loop for each governed step of a live run.
 
-The range was decided and recorded once; a move inside it asks nobody and is no entry of its own. A law's memory is not kept:
-after a restart it begins anew from where the value is.
+The range was decided and recorded once; a move inside it asks nobody and is no entry of its own. What a law learned is kept with
+its run (as durable as where the value stands: every few minutes, and at the end), and after a restart it goes on with that.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from stead.control.laws import LAWS, State, at, begin
+from stead.control.laws import LAWS, State, at, resumed
 from stead.flow.act import Hands
 from stead.flow.adjust import Choice
 from stead.flow.govern_state import governed_steps
 from stead.flow.measure import Memory
-from stead.model.change import Govern, Run
+from stead.model.change import Govern, Governed, Run
 from stead.model.observe import Now
 from stead.protocols import Latest
 
@@ -76,21 +76,34 @@ class Governor:
         for index in steps:
             rule, loop = _rule(run, index), self._loops[run.id, index]
             loop.due_ms = now.mono_ms + rule.interval_s * 1000
-            run = await self._hands.adjust(run, index, partial(self._choice, rule, loop, now))
+            run = await self._hands.adjust(run, index, partial(self._choice, rule, loop, _known(run, index), now))
             if run.state not in LIVE:
                 break
         return run
 
-    def _choice(self, rule: Govern, loop: Loop, now: Now, present: float) -> Choice:
+    def _choice(self, rule: Govern, loop: Loop, known: Governed | None, now: Now, present: float) -> Choice:
         reading = self._series.mean(rule.metric, rule.subject, loop.since_ms + 1, now.mono_ms)
-        used = self._latest(rule.used_metric, rule.used_subject) if rule.used_metric else None
-        state = begin(rule, present) if loop.state is None else loop.state
+        used = self._used(rule, loop, now) if rule.used_metric else None
+        learned = (known.edge, known.hold_off_s) if known else (None, None)
+        state = resumed(rule, present, *learned, now.mono_ms) if loop.state is None else loop.state
         if abs(present - state.value) > ROUNDING * state.value:
             state = at(state, present)
         state, value = LAWS[rule.law].step(state, reading, now.mono_ms, None if used is None else used * rule.used_times)
         loop.state, loop.since_ms = state, now.mono_ms
         words = WORDS[state.why].format(metric=rule.metric, reading=reading, level=rule.level)
-        return Choice(value, reading, words)
+        return Choice(value, reading, words, state.edge, state.hold_ms / 1000)
+
+    def _used(self, rule: Govern, loop: Loop, now: Now) -> float | None:
+        """What is used of the field: the newest value, or for a law that asks for it the most since the last move."""
+        newest = self._latest(rule.used_metric, rule.used_subject)
+        if newest is None or not LAWS[rule.law].peak:
+            return newest
+        points = self._series.points(rule.used_metric, rule.used_subject, loop.since_ms + 1, now.mono_ms)
+        return max([newest, *(value for _, value in points)])
+
+
+def _known(run: Run, index: int) -> Governed | None:
+    return next((one for one in run.governed if one.step == index), None)
 
 
 def _rule(run: Run, index: int) -> Govern:

@@ -15,10 +15,10 @@ import msgspec
 from stead.flow import runs
 from stead.flow.propose import BoundSetting, Wish
 from stead.flow.record import plan_hash
-from stead.flow.wanted import LEASE_S, ImpossibleError, governed, started, wanted
+from stead.flow.wanted import LEASE_S, ImpossibleError, governed, raised, started, wanted
 from stead.flow.write import READ_TIMEOUT_S, to_record
 from stead.model.catalog import Predict
-from stead.model.change import ABSENT, Absent, Control, Govern, Prediction, Proposal, Reason, Step, Twin
+from stead.model.change import ABSENT, Absent, Control, Govern, Prediction, Proposal, Reason, Step, Target, Twin
 from stead.model.errors import SteadError
 from stead.model.observe import Now
 from stead.model.policy import Policy
@@ -166,7 +166,7 @@ async def _step(
     fields = wanted(template, values, actuator.state, subject, latest)
     moved = template.govern if template.govern and fields.get(template.govern.field) is not None else None
     rule = governed(moved, fields, values, actuator.state, subject, latest) if moved else None
-    fields = started(rule, fields) if rule else fields
+    fields = _fitted(actuator, target, rule, fields) if rule else fields
     try:
         want = ABSENT if template.absent else msgspec.convert(fields, actuator.state, strict=False)
         if actuator.met(seen, want):
@@ -185,6 +185,12 @@ async def _step(
         return _lent(step, rule, template.lease_s or LEASE_S)
     lease_s = None if step.undo == "none" else template.lease_s  # what can't be put back can't be lent
     return msgspec.structs.replace(step, lease_s=lease_s)
+
+
+def _fitted(actuator: Actuator[Any], target: Target, rule: Govern, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with a governed one inside its range, and at no less than what its target can be held to by now."""
+    least = getattr(actuator, "least", None)
+    return raised(rule, started(rule, fields), least(target, rule.field) if least else None)
 
 
 def _lent(step: Step, rule: Govern, lease_s: float) -> Step:

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.flow import runs
-from stead.flow.govern_state import GovernedRuns
+from stead.flow.govern_state import GovernedRuns, value_of, with_value
 from stead.flow.keep import Keeper
 from stead.flow.record import AGENT, Stamp
+from stead.flow.wanted import raised
 from stead.host.operations import NotedHost
 from stead.ledger.leaf import uuid7
 from stead.model.change import ABSENT, Absent, Attempt, Receipt, Record, Run, Step
@@ -162,7 +163,19 @@ class Writer:
             return self._settle(run, index, "forward", "moot", seen, "the target is gone", pending)
         if not self.met(step, seen, step.before):
             return self._settle(run, index, "forward", "conflict", seen, "not as it was when this was planned", pending)
-        return await self._set(run, index, "forward", seen, step.want, pending)
+        return await self._set(run, index, "forward", seen, self._fitted(step), pending)
+
+    def _fitted(self, step: Step) -> Record | None:
+        """What is wanted: where a target has outgrown its plan, a governed value in its range that it can be held to by now."""
+        rule, value = step.govern, value_of(step, step.want)
+        least = getattr(self._actuator(step), "least", None)
+        if rule is None or value is None or least is None:
+            return step.want
+        try:
+            fitted = raised(rule, {rule.field: value}, least(step.target, rule.field))[rule.field]
+        except Exception:  # beyond the range, or not to be told: then the write says what comes of it
+            return step.want
+        return step.want if fitted == value else with_value(step, fitted)
 
     async def back(self, run: Run, index: int, pending: Entries) -> runs.Moved:
         """Restore one step's own before, if what stead left is still there. Neither budget, window, tier nor pause matter."""

@@ -1,13 +1,13 @@
 """How long memory lasts for the protected work at the rate that contenders take it, and what each of those holds.
 
 Room is what is left until the first limit that protected work would suffer from: the host's available memory, or the limit of
-a group that it shares with the contender. Whoever takes a quarter of what all contenders take is told the time that is
-left; the others are told an hour. Nothing is read where nothing is protected.
+a group that it shares with the contender. Whoever takes a quarter of what the greediest of them takes is told the time that is
+left for all of them; the others are told an hour. Nothing is read where nothing is protected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stead.cgroups.memory import read_memory
@@ -23,7 +23,8 @@ from stead.probes.reading import FIRST, Source, SystemProbe, unknown
 from stead.protocols import Host
 
 LONG_S: Final = 3600.0  # the most that is told: at this growth, memory is nobody's worry
-SHARE: Final = 0.25  # of what all contenders take
+SHARE: Final = 0.25  # of what the one takes that takes most
+QUIET: Final = "it is limited, and nothing shows that it wants more"
 _ABOVE_MS: Final = 10_000  # how often it is looked up which groups the protected work is in
 AHEAD_S: Final = 1.0  # what it takes until the limit is there: less than it needs then would be refused
 _CACHE_TAKEN: Final = 0.8  # of its cache: the rest may be in use at this moment
@@ -75,7 +76,7 @@ class Headroom(SystemProbe):
         for thing in things:
             self._read(host, groups, thing, now)
         samples = [Sample("infra.memory_room", "host", float(room))]
-        wanted = sum(self._held[thing.subject][0].wanted for thing in things)
+        wanted = [self._held[thing.subject][0].wanted for thing in things]
         for thing in things:
             samples += self._samples(host, groups, thing, room, wanted, now)
         return Reading(tuple(samples))
@@ -126,13 +127,16 @@ class Headroom(SystemProbe):
     def _read(self, host: Host, groups: Groups, thing: Thing, now: Now) -> None:
         held, files = self._held[thing.subject]
         if files is not None:
-            held.take(files.size(host), files.held_back(host), now.mono_ms)
+            files.look_at_stalls(host, now.mono_ms)
+            held.take(files.size(host), files.held_back(host), now.mono_ms, files.some_stalled)
             return
         size, stopped = resident_bytes(host, thing.tasks, self._members.at_ms == now.mono_ms)
         frozen = not stopped and bool(thing.tasks) and is_frozen(host, groups, thing.tasks[0].pid)
         held.take(size, "stopped" if stopped else "frozen" if frozen else "", now.mono_ms)
 
-    def _samples(self, host: Host, groups: Groups, thing: Thing, room: int, wanted: float, now: Now) -> Iterator[Sample]:
+    def _samples(
+        self, host: Host, groups: Groups, thing: Thing, room: int, wanted: Sequence[float], now: Now
+    ) -> Iterator[Sample]:
         held, files = self._held[thing.subject]
         subject = thing.subject
         if held.size is None:
@@ -143,13 +147,14 @@ class Headroom(SystemProbe):
         left_s = None if held.growth is None else _time(held, room, wanted)
         yield Sample("infra.memory_time_to_full", subject, left_s, "" if left_s is not None else FIRST)
         granted = held.granted
-        yield Sample("infra.memory_granted", subject, granted, "" if granted is not None else FIRST)
+        why = FIRST if held.growth is None else QUIET
+        yield Sample("infra.memory_granted", subject, granted, "" if granted is not None else why)
         if files is None:
             return
         hold = self._hold_at(host, files, held)
         yield Sample("infra.memory_hold_at", subject, hold, "" if hold is not None else "it is gone")
         yield Sample("infra.memory_hold_most", subject, max(held.size + _ROOM_GIVEN * room, hold or 0.0))
-        stalled = files.stalled_percent(host, now.mono_ms)
+        stalled = files.all_stalled
         yield Sample("infra.contender_memory_full", subject, stalled, "" if stalled is not None else "not told for this group")
         idle = self._idle(host, files, held, subject)
         yield Sample("infra.memory_idle", subject, idle, "" if idle is not None else "not told for this group")
@@ -199,11 +204,11 @@ class Headroom(SystemProbe):
         self._shared = frozenset(found)
 
 
-def _time(held: HeldMemory, room: int, wanted: float) -> float:
+def _time(held: HeldMemory, room: int, wanted: Sequence[float]) -> float:
     """Seconds until the first limit, at what all contenders want together; an hour for whoever has little part in it."""
-    if held.wanted <= 0 or held.wanted < SHARE * wanted:
+    if held.wanted <= 0 or held.wanted < SHARE * max(wanted):
         return LONG_S
-    return max(0.0, min(LONG_S, room / wanted))
+    return max(0.0, min(LONG_S, room / sum(wanted)))
 
 
 def probe(intent: Intent | None = None, process_table: Table | None = None, members: Members | None = None) -> Headroom:

@@ -1,8 +1,9 @@
 """The memory of one contender, followed from reading to reading: how much it holds, how fast it takes more, what holds it back.
 
 What is frozen, stopped or throttled does not grow, and that says nothing about what it would take: then the growth that it had
-before stands for what it wants. A group is read by its own counters, a process by its resident pages and those of all that
-descends from it.
+before stands for what it wants. Whether a limited group still wants it is seen, though: it grows, or stands still for memory. One
+that does neither may have gone quiet by itself, and what it is granted is unknown. A group is read by its own counters, a process
+by its resident pages and those of all that descends from it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from stead.cgroups.tree import Groups
 from stead.host.procfs import parse_stat
 from stead.probes.proc_table import Task
 from stead.probes.reading import Source
+from stead.probes.stalls import Counter, parse_total
 from stead.protocols import Host
 
 SPAN_MS: Final = 2_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
+LIMITED: Final = "limited"
 _AT_LIMIT: Final = 0.95
+_GROWS: Final = 0.1  # of what it wants: that much shows that it wants it still
+_STALLS: Final = 5.0  # percent: what the kernel slows for a limit stands still nearly all the time
 _MOST_READ: Final = 4
 
 
@@ -32,17 +37,23 @@ class HeldMemory:
         self.newest = 0.0  # what it took in the newest interval alone
         self.wanted = 0.0  # the growth that it had when nothing held it back
         self.held_back = ""  # by what, in words
+        self.stalled: float | None = None  # percent of the time, of something in it, for memory
         self._seen: list[tuple[int, int]] = []  # (mono_ms, bytes) of the last span
 
     @property
     def granted(self) -> float | None:
-        """Of the growth that it wants, the share that it gets: all while nothing holds it back."""
-        if self.growth is None:
+        """Of the growth that it wants, the share that it gets: all while nothing holds it back. None: unknown."""
+        if self.growth is None or (self.held_back == LIMITED and not self._asks()):
             return None
         return max(0.0, min(1.0, self.growth / self.wanted)) if self.held_back and self.wanted > 0 else 1.0
 
-    def take(self, size: int | None, held_back: str, mono_ms: int) -> None:
-        """Take in one reading."""
+    def _asks(self) -> bool:
+        """Is there a sign that a limited one wants more?"""
+        return (self.growth or 0.0) > _GROWS * self.wanted or (self.stalled or 0.0) >= _STALLS
+
+    def take(self, size: int | None, held_back: str, mono_ms: int, stalled: float | None = None) -> None:
+        """Take in one reading. `stalled`: percent of the time that something in it stood still for memory; None: unknown."""
+        self.stalled = stalled
         if size is None:
             self.size, self.growth, self._seen = None, None, []
             return
@@ -76,8 +87,10 @@ class GroupFiles:
         self._hold = Source(f"{folder}/{'memory.limit_in_bytes' if self._v1 else 'memory.high'}")
         freezer = groups.folder(path, "freezer")
         self._frozen = Source(f"{freezer}/{'freezer.state' if groups.kind('freezer') == 'v1' else 'cgroup.freeze'}")
-        self._pressure = Source(f"{unified}/memory.pressure") if unified else None
-        self._stalled: tuple[int, int] | None = None
+        self._pressed = Counter(f"{unified}/memory.pressure") if unified else None
+        self._last: tuple[int, int] | None = None
+        self.all_stalled: float | None = None  # percent of the time since the reading before (PSI full); None: unknown
+        self.some_stalled: float | None = None  # of the last two seconds (PSI some)
 
     def size(self, host: Host) -> int | None:
         """Bytes that it holds; None when the group is gone."""
@@ -91,7 +104,7 @@ class GroupFiles:
         if _text(self._frozen, host) in ("1", "FROZEN", "FREEZING"):
             return "frozen"
         limit, size = self.limit(host), self.size(host)
-        return "limited" if limit is not None and size is not None and size >= _AT_LIMIT * limit else ""
+        return LIMITED if limit is not None and size is not None and size >= _AT_LIMIT * limit else ""
 
     def limit(self, host: Host) -> int | None:
         """Bytes that it is held to (memory.high; of version 1 its limit); None when nothing holds it."""
@@ -115,26 +128,27 @@ class GroupFiles:
         anonymous = fields.get(b"total_inactive_anon", fields.get(b"inactive_anon", 0))
         return None if file is None else file + min(anonymous, swap_free)
 
-    def stalled_percent(self, host: Host, mono_ms: int) -> float | None:
-        """The share of the time since the last call in which all of it stood still for memory (PSI full). None: unknown."""
-        if self._pressure is None:
-            return None
+    def look_at_stalls(self, host: Host, mono_ms: int) -> None:
+        """Read how long it stood still for memory."""
+        last, self.all_stalled, self.some_stalled = self._last, None, None
+        if self._pressed is None:
+            return
         try:
-            full = next(line for line in self._pressure.text(host).splitlines() if line.startswith("full"))
-            total_us = int(full.rpartition("total=")[2])
-        except (OSError, ValueError, StopIteration):
-            self._stalled = None
-            return None
-        last, self._stalled = self._stalled, (mono_ms, total_us)
-        if last is None or mono_ms <= last[0]:
-            return None
-        return min(100.0, (total_us - last[1]) / (10.0 * (mono_ms - last[0])))
+            text = self._pressed.source.text(host)
+            some_us, full_us = (parse_total(text, kind) for kind in ("some", "full"))
+        except (OSError, ValueError):
+            self._last = None
+            return
+        rate = self._pressed.rate(some_us / 1e6, mono_ms)
+        self.some_stalled = None if rate is None else min(100.0, 100.0 * rate)
+        self._last = (mono_ms, full_us)
+        if last is not None and mono_ms > last[0]:
+            self.all_stalled = min(100.0, (full_us - last[1]) / (10.0 * (mono_ms - last[0])))
 
     def close(self) -> None:
         """Let every descriptor go."""
-        for source in (self._current, self._stat, self._hold, self._frozen, self._pressure):
-            if source is not None:
-                source.close()
+        for source in (self._current, self._stat, self._hold, self._frozen, *([self._pressed.source] if self._pressed else [])):
+            source.close()
 
 
 def resident_bytes(host: Host, tasks: Sequence[Task], fresh: bool) -> tuple[int | None, bool]:
