@@ -20,6 +20,7 @@ from stead.flow import record, runs
 from stead.flow.clock_steps import ClockSteps, carried
 from stead.flow.decide import DecideContext, decide
 from stead.flow.find import find
+from stead.flow.follow import follow
 from stead.flow.govern import Governor
 from stead.flow.health import Missed, stations
 from stead.flow.leases import Leases
@@ -125,10 +126,12 @@ class Road:
         for _ in range(RUNGS):  # what the host can't do leaves the way to the next at once
             if all([(await self.consider(wish, now)).state != "unsupported" for wish in self.wishes(now)]):
                 break
-        await self.follow(now)
-        for run, moving in self.governor.due(self.runs.values(), self.tasks.busy, now):
-            self.tasks.start(run.id, self._carry(run, moving, "a limit"))
-        self.retries.mind(self, now)
+        try:
+            await follow(self, now)
+        finally:  # what one run is in trouble for keeps no limit from being loosened, and nothing from being put back
+            for run, moving in self.governor.due(self.runs.values(), self.tasks.busy, now):
+                self.tasks.start(run.id, self._carry(run, moving, "a limit"))
+            self.retries.mind(self, now)
         await self.close_window(now)
         if self.ticks % FORGET_TICKS == 0:
             self.forget(now)
@@ -231,30 +234,6 @@ class Road:
                 self.drive(run)
         return self.runs.get(run.id, run)
 
-    async def follow(self, now: Now) -> None:
-        """Move the runs whose time has come: verdicts, leases, approvals that nobody used; then let approved ones begin.
-
-        After a verdict that failed none begins in this tick: it may lower autonomy, which the next one does first of all.
-        """
-        failed = False
-        for known in sorted(self.runs.values(), key=lambda run: run.state == "approved"):
-            run = self.runs.get(known.id)  # as it is by now: people move runs too
-            if run is None or self.tasks.busy(run.id):
-                continue
-            with self.tasks.at_work(run.id):
-                late = runs.overdue(run, self.policy, now.unix_ms) or runs.outlived(run, self.findings.values())
-                if late:
-                    await self.keep(*runs.expire(run, late, self.stamp(now)), now)
-                elif run.state == "approved":
-                    if not failed and not await self.admitted(run, now):
-                        self.drive(run)
-                elif run.state in ("acting", "undoing"):  # the ledger failed in the middle
-                    self.drive(run)
-                elif run.state == "verifying" and now.unix_ms >= (run.verify_at_ms or 0):
-                    failed |= await self._weigh(run, now)
-                elif run.state == "held":
-                    await self.leases.mind(self, run, now)
-
     async def admitted(self, run: Run, now: Now) -> str:
         """Ask the policy again before an approved run begins: empty when it may, else why not (refused, or not yet)."""
         context = msgspec.structs.replace(self.deciding(now), approvals=len(run.approvals))
@@ -309,7 +288,7 @@ class Road:
         except Exception as error:
             self._defect(f"{what} failed", run, f"{type(error).__name__}: {error}")
 
-    async def _weigh(self, run: Run, now: Now) -> bool:
+    async def weigh(self, run: Run, now: Now) -> bool:
         """A run whose window has ended: its verdict, and what follows from it. True when it failed."""
         if await self.place.hands.is_gone(run):
             self.learn(await self.place.hands.moot(run))
