@@ -16,16 +16,24 @@ from stead.actuators import priority_members as members
 from stead.actuators.priority import Priority, PriorityActuator
 from stead.actuators.priority_family import YOUNGEST
 from stead.cgroups.insiders import Shield
+from stead.flow import runs
+from stead.flow.act import Hands
+from stead.flow.plan import plan
+from stead.flow.propose import BoundSetting, Wish
 from stead.flow.write import to_record
+from stead.ledger.store import LedgerStore
+from stead.model.catalog import PlaybookDefinition, SettingTemplate
 from stead.model.change import ABSENT, FAMILY, Step, Target
 from stead.model.errors import SteadError
-from stead.testing import FakeHost
+from stead.model.policy import Policy
+from stead.testing import FakeClock, FakeHost
 from tests.actuators.families import Family, a_family
+from tests.flow.kit import NOW, POLICY_ACTOR, counter, decision
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="raising a priority again needs CAP_SYS_NICE")
 OWN = os.getpriority(os.PRIO_PROCESS, 0)  # what a child has
-ALL = Priority(nice=15, policy="batch", ionice_class="idle", family=[members.EVERY])
-WEIGHT = Priority(autogroup_nice=19, nice=19, family=[members.EVERY])
+ALL = Priority(family=["nice=15", "policy=batch", "ionice=idle"])
+WEIGHT = Priority(family=["autogroup_nice=19", "nice=19"])
 
 
 @pytest.fixture
@@ -70,7 +78,8 @@ async def test_the_family_goes_down_with_it_and_each_comes_back_as_it_was(family
     assert step.undo == "exact" and step.want is not None and len(step.want["family"]) == 3  # type: ignore[arg-type]
     assert f"({first})" in step.note and "what it has started is lowered with it" in step.note
     after = await levers(family, *pids)
-    assert [one[:3] for one in after] == [(15, "batch", "idle")] * 3 + [(19, "idle", "idle")], "none is raised"
+    assert [one[:3] for one in after[1:]] == [(15, "batch", "idle")] * 2 + [(19, "idle", "idle")], "none is raised"
+    assert after[0] == before[0], "it is a step of its own"
     now = await family.levers.read(family.host, step.target)
     assert as_wanted(family, step, now, "want") and not as_wanted(family, step, now, "before")
     await family.undo(step)
@@ -87,7 +96,7 @@ async def test_a_session_of_their_own_is_weighed_down_too_also_when_its_leader_e
         pytest.skip("autogroups are off here")
     before = await levers(family, family.pid, follower)
     step = await family.lower(WEIGHT)
-    assert [one[4] for one in await levers(family, family.pid, leader, follower)] == [19, 19, 19]
+    assert [one[4] for one in await levers(family, family.pid, leader, follower)] == [before[0][4], 19, 19]
     ended(leader)
     await family.undo(step)
     assert await levers(family, family.pid, follower) == before
@@ -129,11 +138,10 @@ async def test_what_they_started_meanwhile_comes_back_with_each(family: Family) 
     one = family.born()
     os.setpriority(os.PRIO_PROCESS, one, 5)
     step = await family.lower(ALL)
-    late, of_it = family.born(of=one), family.born()
-    assert [line[0] for line in await levers(family, late, of_it)] == [15, 15]
+    late = family.born(of=one)
+    assert await levers(family, late) == await levers(family, one)
     await family.undo(step)
     assert [line[:2] for line in await levers(family, one, late)] == [(5, "other")] * 2
-    assert await levers(family, of_it) == await levers(family, family.pid)
 
 
 @root
@@ -169,18 +177,16 @@ async def test_killed_in_the_middle_it_is_seen_to_be_neither_and_is_put_back(fam
 @root
 async def test_what_is_protected_or_beyond_the_bound_stays_and_is_said(family: Family, monkeypatch: Any) -> None:
     near, far = family.born(), family.born()
-    monkeypatch.setattr(members, "MOST", 1)
-    step = await family.lower(ALL)
+    with monkeypatch.context() as patched:
+        patched.setattr(members, "MOST", 1)
+        step = await family.lower(ALL)
     assert [one[0] for one in await levers(family, near, far)] == [15, OWN] and "1 beyond the nearest 1" in step.note
     await family.undo(step)
-    name = Path(f"/proc/{near}/comm").read_text().strip()
-    family.levers = PriorityActuator(family.host, Shield((f"process:{name}",)))
+    family.levers = PriorityActuator(family.host, Shield(own=lambda: {str(near): "of stead's own"}))
     step = await family.lower(ALL)
-    assert [one[0] for one in await levers(family, near, far)] == [
-        OWN,
-        OWN,
-    ] and "left as they are: 2 that are protected" in step.note
-    assert step.want is not None and "family" not in step.want
+    assert [one[0] for one in await levers(family, near, far)] == [OWN, 15]
+    assert "left as they are: 1" in step.note and "protected" in step.note
+    await family.undo(step)
 
 
 @root
@@ -191,15 +197,13 @@ async def test_one_that_is_protected_by_now_is_named_and_none_is_lowered(family:
     with pytest.raises(SteadError, match=f"process {one} is of stead's own"):
         await family.levers.write(family.host, step.target, msgspec.convert(step.want, Priority))
     assert (await family.seen(one)).nice == OWN
-    await family.undo(step)
-    assert (await family.seen(family.pid)).nice == OWN
 
 
 @root
 async def test_whoever_the_system_refuses_is_named_and_the_others_come_back(family: Family, monkeypatch: Any) -> None:
     stubborn, other = family.born(), family.born()
     before = await levers(family, family.pid, other)
-    step = await family.lower(Priority(nice=15, family=["*"]))
+    step = await family.lower(Priority(family=["nice=15"]))
     setting = family.host.scheduler.set_nice
 
     def set_nice(pid: int, nice: int) -> None:
@@ -214,15 +218,47 @@ async def test_whoever_the_system_refuses_is_named_and_the_others_come_back(fami
 
 
 @root
-async def test_nothing_but_the_family_is_lowered_where_it_is_that_low_itself(family: Family) -> None:
-    one = family.born()
-    os.setpriority(os.PRIO_PROCESS, family.pid, 15)
-    want = Priority(nice=15, family=["*"])
+async def test_whom_it_means_is_the_plans_to_say(family: Family) -> None:
+    family.born()
+    want = Priority(family=["nice=15"])
     assert not family.levers.met(await family.seen(family.pid), want)
-    step = await family.lower(want)
-    assert step.want is not None and set(step.want) == {"family"} and (await family.seen(one)).nice == 15
-    await family.undo(step)
-    assert [line[0] for line in await levers(family, family.pid, one)] == [15, OWN]
+    await family.lower(want)
+    again = family.levers.plan(family.target, await family.seen(family.pid), want)
+    assert not again.diff, "they are that low already"
+
+
+@pytest.mark.parametrize("lines", [["cpus=0"], ["nice=low"], ["policy=fifo"], ["ionice=realtime"], ["ionice=idle:x"], ["*"]])
+def test_what_can_not_be_wanted_of_a_family_is_refused(lines: list[str]) -> None:
+    with pytest.raises(SteadError) as refused:
+        members.wanted(lines, Target("process", "10"))
+    assert refused.value.problem.code == "priority.family"
+
+
+@root
+async def test_a_conflict_over_the_process_keeps_nobody_else_lowered(family: Family, tmp_path: Path) -> None:
+    """Two steps of one run: what another hand took stays as it is, and the family comes back."""
+    one = family.born()
+    before = await levers(family, one)
+    settings = (
+        SettingTemplate("priority", {"nice": 15}, lease_s=600.0),
+        SettingTemplate("priority", {"family": ["nice=15"]}, lease_s=600.0),
+    )
+    clock = FakeClock()
+    ledger = LedgerStore.open(tmp_path / "ledger.db", "host1", clock)
+    actuators = {"priority": family.levers}
+    hands = Hands(family.host, actuators, ledger, None, clock, Policy(), lambda: False, new_id=counter("i"))
+    bound = tuple(BoundSetting(each, family.target) for each in settings)
+    wish = Wish(PlaybookDefinition("lower", settings=settings), None, POLICY_ACTOR, bound)
+    made = await plan(wish, actuators, family.host, lambda m, s: None, Policy(), NOW, lambda: "run-1")
+    assert [step.owns for step in made.steps] == [("nice",), ("family",)], made.impossible
+    run, entries = runs.start(made, decision(), hands.writer.stamp())
+    await ledger.commit(entries, runs=[run])
+    run = await hands.run(run)
+    assert (run.state, await levers(family, one) != before) == ("verifying", True)
+    os.setpriority(os.PRIO_PROCESS, family.pid, 12)
+    run = await hands.undo(run, "lease")
+    assert run.state == "conflict" and await levers(family, one) == before and (await family.seen(family.pid)).nice == 12
+    ledger.close()
 
 
 def test_without_the_right_to_raise_again_they_are_left(tmp_path: Path) -> None:
@@ -231,8 +267,7 @@ def test_without_the_right_to_raise_again_they_are_left(tmp_path: Path) -> None:
     (tmp_path / "proc/10/task/10").mkdir(parents=True)
     (tmp_path / "proc/10/task/10/children").write_text("11")
     host.scheduler.raises = False
-    found = members.planned(host, Target("process", "10"), Shield(), Priority(nice=19), None)
-    assert found is not None and found.want == [] and "without CAP_SYS_NICE" in found.note
+    assert members.planned(host, Target("process", "10"), Shield(), Priority(nice=19)) is None
 
 
 def test_a_line_says_both_sides() -> None:
@@ -244,14 +279,18 @@ def test_a_line_says_both_sides() -> None:
     assert not members.met(["12@567 nice=0 policy=idle"], lines)
     assert members.met(["12@567 nice=3 policy=idle"], lines) and members.met([], lines) and members.met(None, lines)
     assert members.met(["12@568 nice=0"], lines), "another process of that number"
-    assert not members.met(None, ["*"])
+    assert not members.met(None, ["nice=19"]) and not members.met([], ["nice=19", "policy=idle"])
 
 
 def test_two_rules_for_one_of_a_family_fight() -> None:
     boot = {"boot_id": "b"}
     hog = Target("process", "10", {"start_ticks": "5", **boot}, {FAMILY: "12@567 session:12", YOUNGEST: "567"})
     its = Target("process", "12", {"start_ticks": "567", **boot})
-    step, other = Step("priority", hog, {}, {"nice": 19}, "exact"), Step("priority", its, {}, {"nice": 19}, "exact")
+    step = Step("priority", hog, {}, {"family": ["12@567 nice=19<0"]}, "exact", owns=("family",))
+    other = Step("priority", its, {}, {"nice": 19}, "exact", owns=("nice",))
     assert step.fights(other) and other.fights(step)
+    assert BoundSetting(SettingTemplate("priority", {"nice": 19}), its).would_fight(step)
+    own = msgspec.structs.replace(other, target=msgspec.structs.replace(hog, within={}))
+    assert not own.fights(step), "the process itself is another step"
     for else_ in ({"start_ticks": "568", **boot}, {"start_ticks": "567", "boot_id": "c"}):
         assert not step.fights(msgspec.structs.replace(other, target=Target("process", "12", else_)))

@@ -16,6 +16,7 @@ from stead.cgroups.tree import Groups
 from stead.host import LocalHost
 from stead.model.change import Target
 from tests.actuators.children import child, target
+from tests.actuators.families import a_family
 from tests.actuators.ksm import KNOBS, ksm_as_found
 from tests.actuators.ksm import read as read_ksm
 from tests.actuators.test_resident import group_with_cache
@@ -51,17 +52,30 @@ def setting(actuator: str, thing: Target, state: dict[str, Any] | None) -> dict[
 
 @contextlib.contextmanager
 def priority(tmp_path: Path) -> Iterator[Prey]:
-    with child() as pid:
-        thing = target(LocalHost(), pid)
+    """A process, and two that it has started, one of them in a session of its own."""
+    with a_family() as family:
+        thing, host = family.target, family.host
+        pids = (family.pid, family.born(), family.born(apart=True))
 
-        def look() -> tuple[int, int]:
-            return os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid)
+        def look() -> list[tuple[int, int, int | None]]:
+            return [
+                (os.getpriority(os.PRIO_PROCESS, one), os.sched_getscheduler(one), host.scheduler.autogroup(one)) for one in pids
+            ]
+
+        def done(before: Any, now: Any) -> bool:
+            weight = None if before[2][2] is None else 15
+            return bool(
+                [one[:2] for one in now] == [(17, os.SCHED_BATCH)] * 3 and now[2][2] == weight and now[0][2] == before[0][2]
+            )
 
         yield Prey(
-            (setting("priority", thing, {"nice": 17, "policy": "batch"}),),
+            (
+                setting("priority", thing, {"family": ["autogroup_nice=15", "nice=17", "policy=batch"]}),
+                setting("priority", thing, {"nice": 17, "policy": "batch"}),
+            ),
             look,
-            lambda before, now: bool(now == (17, os.SCHED_BATCH)),
-            lambda: os.setpriority(os.PRIO_PROCESS, pid, 3),
+            done,
+            lambda: os.setpriority(os.PRIO_PROCESS, family.pid, 3),
         )
 
 

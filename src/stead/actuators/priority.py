@@ -91,8 +91,8 @@ class PriorityActuator:
         if lacking and not _fields(rounded):
             raise SteadError("; ".join(lacking), str(target), "choose another playbook", code="priority.lacking")
         _check_clamps(now, rounded, target)
-        family = self._family(target, now, rounded, changed) if want.family else None
-        self._yield(target, _fields(rounded) if family and family.want else changed)
+        family = self._family(target, want.family)
+        self._yield(target, (*changed, *(family.levers if family else ())))
         if "policy" in changed and (now.policy not in _SETTABLE or rounded.policy not in _SETTABLE):
             raise SteadError(
                 f"a {now.policy} process is not moved to {rounded.policy}",
@@ -203,12 +203,11 @@ class PriorityActuator:
             return ""
         return protected_in_session(self._host, Groups.of(self._host), session, self._shield, int(target.name))
 
-    def _family(
-        self, target: Target, now: Priority, rounded: Priority, changed: Mapping[str, object]
-    ) -> priority_members.Lowered | None:
-        """Whom to lower with it, its session's weight being its own affair where that is not changed."""
-        own_session = now.session if "autogroup_nice" in changed else None
-        return priority_members.planned(self._host, target, self._shield, rounded, own_session)
+    def _family(self, target: Target, want: Sequence[str] | None) -> priority_members.Lowered | None:
+        """Whom of its family to lower. SteadError for what can't be wanted of one."""
+        if not want:
+            return None
+        return priority_members.planned(self._host, target, self._shield, priority_members.wanted(want, target))
 
     def _yield(self, target: Target, levers: Collection[str]) -> None:
         """SteadError when another controller that runs here sets one of these."""

@@ -19,7 +19,8 @@ class Priority(msgspec.Struct, frozen=True):
 
     `cpus` is a list such as "0-3,6"; the utilisation clamps go from 0 to 1024, a largest core's whole capacity. `session` and
     `apart` are only ever read: the session whose autogroup it is in, and the values that single threads have of their own
-    ("nice=19"). `family` is what it has started by now and is lowered with it (`priority_members`), or ["*"]: all of it.
+    ("nice=19"). `family` is what it has started by now and how that is lowered (`priority_members`); wanted without names, as in
+    ["nice=19", "policy=idle"], it is whoever that is when it is planned.
     """
 
     nice: int | None = None

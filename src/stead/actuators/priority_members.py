@@ -1,10 +1,11 @@
-"""What a process has started by now is lowered with it, each as far as it is not that low yet, and comes back as it was.
+"""What a process has started by now is lowered too, each as far as it is not that low yet, and comes back as it was.
 
-A state's `family` is one line for each: "4712@5670 nice=19<0 policy=idle<other", where the number after @ is its start in clock
-ticks since boot, and what follows < is what the lever is on the other side of the change. A session that they have for
-themselves has one too ("session:4712 autogroup_nice=19<0"), as its weight outlives whoever began it. Who is protected, who is of
-a real-time class, and the least near beyond `MOST` are left as they are. A lever that is neither as stead set it nor as it was is
-another hand's by now, and stays so.
+It is a step of its own, so that it is put back whatever became of the process itself. A playbook wants it as levers alone
+(`family: ["nice=19", "policy=idle"]`); the plan has one line for each: "4712@5670 nice=19<0 policy=idle<other", where the number
+after @ is its start in clock ticks since boot, and what follows < is what the lever is on the other side of the change. A session
+that they have for themselves has one too ("session:4712 autogroup_nice=19<0"), as its weight outlives whoever began it. Who is
+protected, who is of a real-time class, and the least near beyond `MOST` are left as they are. A lever that is neither as stead
+set it nor as it was is another hand's by now, and stays so.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from stead.model.change import FAMILY, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host, Scheduler
 
-EVERY: Final = "*"  # in a wanted state: whoever it has started by then
 MOST: Final = 32
 _NAMED: Final = 3  # in a plan's note; the others are counted
 _SESSION: Final = "session"
 _POLICIES: Final = ("other", "batch", "idle")  # from most to least
+_LEVERS: Final = ("nice", "policy", "ionice", "autogroup_nice")
 _CLASSES: Final = {"none": 1, "best_effort": 1, "idle": 2}
 _NO_LEVEL: Final = 4  # what the kernel takes for a process without an IO class of its own, at nice 0
-_LEFT: Final = "what it has started is left as it is: a lowered priority can't be raised again without CAP_SYS_NICE"
 _PROTECTED: Final = "that are protected"
 Levers = dict[str, str]
 
@@ -63,6 +63,7 @@ class Lowered(NamedTuple):
     want: list[str]
     within: dict[str, str]
     note: str
+    levers: tuple[str, ...] = ()
 
 
 def parse(lines: Iterable[str]) -> list[Member]:
@@ -78,9 +79,31 @@ def parse(lines: Iterable[str]) -> list[Member]:
     return found
 
 
+def unnamed(want: Sequence[str] | None) -> bool:
+    """Is a wanted `family` whoever that is when it is planned?"""
+    return bool(want) and not any(" " in line for line in want or ())
+
+
+def wanted(lines: Sequence[str], target: Target) -> Priority:
+    """The levers of a wanted `family` without names. SteadError when they are none of a family's."""
+    try:
+        levers = {key: value for key, _, value in (line.partition("=") for line in lines)}
+        found = _priority(levers)
+        if (
+            not set(levers) <= set(_LEVERS)
+            or (found.policy or "idle") not in _POLICIES
+            or (found.ionice_class or "idle") not in _CLASSES
+        ):
+            raise ValueError
+    except ValueError as error:
+        what, fix = f"no levers of a family: {', '.join(lines)}", f"name {', '.join(_LEVERS)}, each with = and a value"
+        raise SteadError(what, str(target), fix, code="priority.family") from error
+    return found
+
+
 def met(now: Sequence[str] | None, want: Sequence[str] | None) -> bool:
     """Is nobody of a family, of those that live, on the other side of the change?"""
-    if want and EVERY in want:
+    if unnamed(want):
         return False  # whom that means is for a plan to say
     seen = {(one.kind, one.pid, one.start): one.levers for one in parse(now or ())}
     for one in parse(want or ()):
@@ -90,8 +113,8 @@ def met(now: Sequence[str] | None, want: Sequence[str] | None) -> bool:
     return True
 
 
-def planned(host: Host, target: Target, shield: Shield, want: Priority, own_session: int | None) -> Lowered | None:
-    """Whom of its family to lower, and how; None when there is nobody. `own_session`: the process's, if that is weighed down."""
+def planned(host: Host, target: Target, shield: Shield, want: Priority) -> Lowered | None:
+    """Whom of its family to lower, and how; None when there is nobody. The session that the process is in is its own affair."""
     pid = int(target.name)
     groups = Groups.of(host)
     left: dict[str, int] = {}
@@ -104,10 +127,8 @@ def planned(host: Host, target: Target, shield: Shield, want: Priority, own_sess
         return bool(why)
 
     family = descendants(host, pid, apart)
-    if not family:
-        return _told(host, pid, (), left)
-    if not host.scheduler.can_raise():
-        return Lowered([], [], {}, _LEFT)
+    if not family or not host.scheduler.can_raise():  # what is lowered could not come back
+        return None
     members: list[Member] = []
     sessions: dict[int, Priority] = {}
     for one in family:
@@ -121,7 +142,7 @@ def planned(host: Host, target: Target, shield: Shield, want: Priority, own_sess
         sessions.setdefault(levers.session or 0, levers)
         member = Member("process", one, str(host.start_ticks(one)), *_lowering(levers, want, host.scheduler))
         members += [member] if member.levers else []
-    members += _sessions(host, groups, shield, want, pid, own_session, sessions, set(family))
+    members += _sessions(host, groups, shield, want, pid, sessions, set(family))
     return _told(host, pid, members, left)
 
 
@@ -131,11 +152,13 @@ def _told(host: Host, pid: int, members: Sequence[Member], left: dict[str, int])
     notes = [f"what it has started is lowered with it: {', '.join(names[:_NAMED])}{more}"] if names else []
     notes += [f"left as they are: {', '.join(f'{count} {why}' for why, count in left.items())}"] if left else []
     if not members:
-        return Lowered([], [], {}, "; ".join(notes)) if notes else None
+        return None
     starts = [host.start_ticks(one) or 0 for one in (pid, *descendants(host, pid))]
     who = " ".join(one.line.split()[0] for one in members)
     within = {FAMILY: who, YOUNGEST: str(max(starts))}
-    return Lowered([one.back().line for one in members], [one.line for one in members], within, "; ".join(notes))
+    levers = dict.fromkeys("ionice_class" if key == "ionice" else key for one in members for key in one.levers)
+    back = [one.back().line for one in members]
+    return Lowered(back, [one.line for one in members], within, "; ".join(notes), tuple(levers))
 
 
 def _why_not(host: Host, groups: Groups, shield: Shield, pid: int) -> str:
@@ -183,19 +206,18 @@ def _sessions(
     shield: Shield,
     want: Priority,
     pid: int,
-    own: int | None,
     sessions: dict[int, Priority],
     family: set[int],
 ) -> list[Member]:
-    """The sessions that the family is in, but for those that others are in charge of or that something protected is in."""
+    """The sessions that the family has for itself, but for those that others lead or that something protected is in."""
     nice, found = want.autogroup_nice, []
-    taken = {0, session_of(host, "1"), session_of(host, "self"), None if own else session_of(host, str(pid))}
+    taken = {0, *(session_of(host, one) for one in ("1", "self", str(pid)))}
     for session, levers in sessions.items() if nice is not None else ():
         now = levers.autogroup_nice
-        led_by_others = session not in family and session != own and host.start_ticks(session) is not None
+        led_by_others = session not in family and host.start_ticks(session) is not None
         if session in taken or led_by_others or now is None or nice is None or now >= nice:
             continue
-        if session == own or not protected_in_session(host, groups, session, shield, pid):
+        if not protected_in_session(host, groups, session, shield, pid):
             found.append(Member(_SESSION, session, "", {"autogroup_nice": str(nice)}, {"autogroup_nice": str(now)}))
     return found
 
@@ -302,5 +324,5 @@ def _priority(levers: Levers) -> Priority:
     fields: dict[str, Any] = {key: int(value) for key, value in levers.items() if key in ("nice", "autogroup_nice")}
     io_class, _, level = levers.get("ionice", "").partition(":")
     if io_class:
-        fields |= {"ionice_class": cast(IoClass, io_class), "ionice_level": int(level)}
+        fields |= {"ionice_class": cast(IoClass, io_class), "ionice_level": int(level) if level else None}
     return Priority(**fields, policy=levers.get("policy"))

@@ -50,8 +50,10 @@ class BoundSetting(msgspec.Struct, frozen=True):
 
     def would_fight(self, step: Step) -> bool:
         """Would it change a value that this step of a run holds?"""
-        if self.template.actuator != step.actuator or not step.target.reaches(self.target):
+        if self.template.actuator != step.actuator:
             return False
+        if self.target.key != step.target.key:
+            return step.target.reaches(self.target)
         return not self.fields or not step.owns or bool(self.fields & step.touched)
 
 

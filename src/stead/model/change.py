@@ -50,11 +50,10 @@ class Target(msgspec.Struct, frozen=True):
         return f"{self}@{identity}" if identity else str(self)
 
     def reaches(self, other: Target) -> bool:
-        """Is the other one this very thing, or of the family that is changed with it?"""
+        """Is the other one of the family that is changed with this process?"""
         if self.kind != "process" or other.kind != "process" or self.identity.get("boot_id") != other.identity.get("boot_id"):
-            return self.key == other.key
-        who = f"{other.name}@{other.identity.get('start_ticks', '')}"
-        return self.key == other.key or who in self.within.get(FAMILY, "").split()
+            return False
+        return f"{other.name}@{other.identity.get('start_ticks', '')}" in self.within.get(FAMILY, "").split()
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -117,8 +116,10 @@ class Step(msgspec.Struct, frozen=True):
 
     def fights(self, other: Step) -> bool:
         """Do both change one value? Two limits of one group that are different fields do not."""
-        if self.actuator != other.actuator or not (self.target.reaches(other.target) or other.target.reaches(self.target)):
+        if self.actuator != other.actuator:
             return False
+        if self.target.key != other.target.key:
+            return self.target.reaches(other.target) or other.target.reaches(self.target)
         if not self.owns or not other.owns:
             return True
         return bool(self.touched.intersection(other.owns) or other.touched.intersection(self.owns))
