@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import yaml
 
-from stead.config import check_config, find_paths, load_config, notes
+from stead.config import check_aims, check_config, find_paths, load_config, notes
 from stead.model.config import Config, Paths, ProbeConfig
 from stead.model.errors import SteadError
 from stead.model.workload import Health, WorkloadSpec
@@ -221,3 +221,17 @@ def test_an_intent_that_would_slow_ssh_is_refused_with_file_and_line(load, tmp_p
     found = check_config([str(file)])
     assert [(one.where, one.exit_code) for one in found] == [(f"{file}, line 5", 2), (f"{file}, line 8", 2)]
     assert "ssh* covers" in found[1].what and "never slowed" in found[1].what
+
+
+def test_an_objective_that_nothing_tells_of_is_a_mistake_with_file_and_line(tmp_path):
+    aims = ["{metric: api.latncy_p95, below: 9}", "{metric: api.latency_p95, below: 9, subject: 'workload:wbe'}"]
+    aims += ["{metric: api.latency_p95, below: 9, subject: 'workload:web'}", "{pressure: io, below: 2}"]
+    file = tmp_path / "mine.yaml"
+    protect = "".join(f"  - name: n{at}\n    match: [m{at}]\n    objective: {aim}\n" for at, aim in enumerate(aims))
+    file.write_text(f"workloads:\n  - {{name: web, argv: [x]}}\nprotect:\n{protect}")
+    found = check_aims({"api.latency_p95", "infra.psi_cpu"}, [str(file)])
+    assert [(one.where, one.fix, one.exit_code) for one in found] == [
+        (f"{file}, line 6", "did you mean api.latency_p95?", 2),
+        (f"{file}, line 9", "did you mean web?", 2),
+    ]
+    assert "the objective of n0 is about api.latncy_p95, which nothing here tells of" in found[0].what

@@ -8,7 +8,7 @@ with its file and line. `--state`, STEAD_STATE_DIR, or running without root puts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,6 +100,36 @@ def read_config(files: Sequence[str] | None = None, environ: Mapping[str, str] =
     """The configuration of these files alone (default: as `check_config`), which must be right."""
     chosen = sources(None, environ, etc) if files is None else list(files)
     return _config(_document(chosen, environ if files is None else {}))
+
+
+def check_aims(
+    known: Collection[str], files: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, etc: str = ETC
+) -> list[Problem]:
+    """The same of objectives, which only who knows all metrics by name can judge: see `impossible_aims`."""
+    chosen = sources(None, environ, etc) if files is None else list(files)
+    document = _document(chosen, environ if files is None else {})
+    found = impossible_aims(_config(document), known)
+    return [documents.problem(what, document.where(place), fix, "config.objective") for place, what, fix in found]
+
+
+def impossible_aims(config: Config, known: Collection[str]) -> Iterator[tuple[Place, str, str]]:
+    """Objectives that nothing could ever be held against, as nothing here tells of them: (place, what, what to do).
+
+    `known` are the names of all metrics. While an objective's metric is unknown nobody is slowed, so a slip of the pen is no
+    small thing.
+    """
+    workloads = {spec.name for spec in config.workloads}
+    for index, one in enumerate(config.intent.protect):
+        aim, place = one.objective, ("protect", index, "objective")
+        if aim is None or not aim.metric:
+            continue
+        if aim.metric not in known:
+            what = f"the objective of {one.title} is about {aim.metric}, which nothing here tells of"
+            yield (*place, "metric"), what, documents.did_you_mean(aim.metric, known)
+        kind, _, name = aim.subject.partition(":")
+        if kind == "workload" and name not in workloads:
+            what = f"the objective of {one.title} is about the workload {name}, and there is none of that name"
+            yield (*place, "subject"), what, documents.did_you_mean(name, workloads)
 
 
 def notes(config: Config) -> list[Problem]:

@@ -94,3 +94,15 @@ def test_the_fields_of_other_peoples_actuators_are_known(call: Call, tmp_path: P
     monkeypatch.setattr(plugins, "load", whole)
     file.write_text(OVERLAY.replace("FIELD", "opening"))
     assert "valve" in call("catalog", "validate", str(file)).stdout, "an actuator that is not installed is wrong"
+
+
+def test_an_objective_that_nothing_tells_of_is_wrong(tmp_path: Path, call: Call) -> None:
+    file = tmp_path / "stead.yaml"
+    file.write_text("protect:\n  - {name: web, match: [web], objective: {metric: api.latncy_p95, below: 3}}\n")
+    result = call("config", "check", str(file))
+    assert result.exit_code == EXIT_USAGE and "did you mean api.latency_p95?" in result.stdout
+    assert f"{file}, line 2" in result.stdout
+    for known in ("api.latency_p95", "cpu.load_1m", "autonomy.rollback_rate"):
+        file.write_text(file.read_text().replace("api.latncy_p95", known))
+        assert call("config", "check", str(file)).exit_code == 0
+        file.write_text(file.read_text().replace(known, "api.latncy_p95"))

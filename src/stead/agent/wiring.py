@@ -24,6 +24,8 @@ from stead.agent.road_probe import RoadProbe
 from stead.agent.series_store import SeriesStore
 from stead.agent.witness_wiring import Vouching
 from stead.catalog import load_catalog, load_policy
+from stead.config import impossible_aims
+from stead.documents import shown, wrong
 from stead.files.cleaner import Cleaner
 from stead.flow.act import Hands
 from stead.flow.observe import Observer
@@ -148,6 +150,8 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s, remember=aims)
     catalogued = {one.metric_id: one.unit for one in catalog.metrics.values()}
     units = {name: spec.unit for name, spec in observer.specs().items()} | catalogued
+    for place, what, fix in impossible_aims(config, units):
+        raise wrong(what, shown(place), fix, code="config.objective")
     wired.raw = RawWriter(SeriesStore(state / "series.db", config.store, snapshot_s=config.agent.snapshot_s, units=units))
     hands = Hands(
         host=host,

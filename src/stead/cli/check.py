@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import msgspec
 from stead.cli.intent import intent_lines
 from stead.cli.table import printable, styled
 from stead.cli.verb import Session, examples, options
-from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Problem
+from stead.model.config import Config
+from stead.model.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Problem, SteadError
 from stead.model.intent import Matched
 
 VALIDATE = examples(
@@ -70,13 +72,15 @@ def check(session: Session, file: str | None) -> int:
     Of what is right it also says what `protect` and `best_effort` match on this host at this moment.
     """
     from stead.cli.intent import matched_now
-    from stead.config import check_config, read_config, sources, variables
+    from stead.config import check_aims, check_config, read_config, sources, variables
 
     files = (file,) if file is not None else (*sources(None, os.environ), *variables(os.environ))
     found = checked_of(files, check_config(None if file is None else [file]))
     if found.ok:
-        matched = matched_now(read_config(None if file is None else [file]))
-        found = msgspec.structs.replace(found, intent=matched)
+        chosen = read_config(None if file is None else [file])
+        aims = check_aims(metric_names(chosen), None if file is None else [file])
+        found = checked_of(files, [*found.problems, *aims])
+        found = msgspec.structs.replace(found, intent=matched_now(chosen))
     return _report(session, found, EXIT_USAGE)
 
 
@@ -100,6 +104,26 @@ def checked_lines(found: Checked) -> list[str]:
     what = ", ".join(found.checked) or "the defaults (no file, nothing in the environment)"
     wrong = sum(one.exit_code != EXIT_OK for one in found.problems)
     return [*lines, f"{what}: {'right' if found.ok else f'{wrong} wrong'}", *intent_lines(found.intent)]
+
+
+def metric_names(config: Config) -> set[str]:
+    """The names of all metrics that there can be here: the catalogue's, and those of every installed probe.
+
+    None where nobody asks for one.
+    """
+    asked = {one.objective.metric for one in config.intent.protect if one.objective and one.objective.metric}
+    if not asked:
+        return asked
+    from stead.agent.road_probe import RoadProbe
+    from stead.catalog import load_catalog
+    from stead.host import LocalHost
+    from stead.plugins import load
+
+    with contextlib.suppress(SteadError):  # `stead catalog validate` says what is wrong with it
+        catalogued = {*load_catalog(config.catalog).metrics}
+        probes = [*load("stead.probes", host=LocalHost(), drivers={}, autonomy=None).plugins.values(), RoadProbe]
+        return catalogued | {spec.id for probe in probes for spec in probe.metrics}
+    return asked
 
 
 def actuator_states() -> dict[str, tuple[str, ...]]:
