@@ -159,3 +159,26 @@ async def test_without_anything_of_systemds_it_is_gone(held: Held) -> None:
     with pytest.raises(FileNotFoundError) as gone:
         await held.limit.put_back(held.host, former, Limit(cpu_max_percent="max"))
     assert gone.value.errno == errno.ENOENT
+
+
+async def test_the_next_group_waits_for_the_end_of_what_holds_it_already(held: Held) -> None:
+    """Planned meanwhile, stead's own limit would be taken for what was there before."""
+    run = await held.hold()
+    held.stop()
+    held.start()
+    again = await held.act(held.thing(), cpu_max_percent=10.0)
+    assert again.state == "refused" and f"run {run.id} holds limit of cgroup:{PATH}" in again.reason
+    assert (await held.act(held.thing(), pids_max=500)).state == "verifying", "another of its limits is free"
+    setting = BoundSetting(SettingTemplate("limit", {"cpu_max_percent": 10.0}), held.thing())
+    assert setting.would_fight(run.proposal.steps[0])
+    assert (await held.hands.undo(run, "lease")).final
+    assert (await held.act(held.thing(), cpu_max_percent=10.0)).state == "verifying"
+
+
+async def test_a_frozen_group_holds_nothing_of_its_successor(held: Held) -> None:
+    await held.act(held.thing(), frozen=True)
+    held.stop()
+    held.start()
+    assert (await held.act(held.thing(), frozen=True)).state == "verifying", (
+        "it is needed at once, and systemd keeps nothing of it"
+    )

@@ -52,7 +52,7 @@ class BoundSetting(msgspec.Struct, frozen=True):
         """Would it change a value that this step of a run holds?"""
         if self.template.actuator != step.actuator:
             return False
-        if self.target.key != step.target.key:
+        if self.target.key != step.target.key and not step.outlasts(self.target):
             return step.target.reaches(self.target)
         return not self.fields or not step.owns or bool(self.fields & step.touched)
 

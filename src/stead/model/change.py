@@ -17,6 +17,7 @@ UndoKind = Literal["exact", "lossy", "none"]
 Law = Literal["aimd", "senpai"]
 Direction = Literal["down", "up"]
 FAMILY = "family"  # in `Target.within`
+DROP_INS = "drop_ins"  # in what a step wants: systemd keeps it for the unit, whichever group that has
 
 
 class Absent(msgspec.Struct, frozen=True, tag="absent"):
@@ -114,11 +115,17 @@ class Step(msgspec.Struct, frozen=True):
         """Every field that it changes, or puts back with what it changes."""
         return frozenset((*self.owns, *(self.before or {}), *(self.want or {})))
 
+    def outlasts(self, other: Target) -> bool:
+        """Does what it set hold for this one too, a unit's next group? systemd limits that as its drop-ins say."""
+        group = self.target.kind == "cgroup" and (self.target.kind, self.target.name) == (other.kind, other.name)
+        return group and DROP_INS in (self.want or {}) and self.target.identity.get("boot_id") == other.identity.get("boot_id")
+
     def fights(self, other: Step) -> bool:
         """Do both change one value? Two limits of one group that are different fields do not."""
         if self.actuator != other.actuator:
             return False
-        if self.target.key != other.target.key:
+        outlasts = self.outlasts(other.target) or other.outlasts(self.target)
+        if self.target.key != other.target.key and not outlasts:
             return self.target.reaches(other.target) or other.target.reaches(self.target)
         if not self.owns or not other.owns:
             return True
