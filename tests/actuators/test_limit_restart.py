@@ -180,5 +180,5 @@ async def test_a_frozen_group_holds_nothing_of_its_successor(held: Held) -> None
     held.stop()
     held.start()
     assert (await held.act(held.thing(), frozen=True)).state == "verifying", (
-        "it is needed at once, and systemd keeps nothing of it"
+        "needed at once, and systemd keeps nothing"
     )
