@@ -46,7 +46,7 @@ class Crowd:
         self._last = max(self._last, pid)
         self.put(f"/proc/{pid}/cgroup", f"0::{group}\n")
         self.put(f"/proc/{pid}/cmdline", (command or name).replace(" ", "\0") + "\0")
-        self.put(f"/proc/{pid}/status", "Uid:\t0\t0\t0\t0\n")
+        self.put(f"/proc/{pid}/status", f"Name:\t{name}\nTgid:\t{pid}\nUid:\t0\t0\t0\t0\n")
         self._write(pid)
 
     def becomes(self, pid: int, name: str) -> None:

@@ -17,6 +17,7 @@ from stead.probes.proc_table import Table, Task, descriptor_limit, most, parse_i
 from stead.protocols import KeptFile
 from stead.testing import FakeClock, FakeHost
 from tests.host.processes import sleeper, threaded, until
+from tests.probes.crowd import Crowd
 from tests.probes.hosts import CAPTURED, change, debian
 
 LAST_PID = 4811
@@ -125,6 +126,42 @@ def test_proc_is_listed_only_when_a_pid_was_handed_out(host: Counting, table: Ta
     table.update(host, clock.advance(1000), LAST_PID + 1)
     assert 4812 in table.tasks
     assert host.seen.count("list /proc") == 1
+
+
+def test_few_new_ids_are_tried_and_many_are_listed(tmp_path: Path, table: Table) -> None:
+    crowd = Crowd(tmp_path / "root")
+    for pid in range(100, 150):
+        crowd.born(pid, "sleeper")
+    host, clock = Counting(tmp_path / "root"), FakeClock()
+    table.update(host, clock.now(), 149)
+    host.seen.clear()
+    crowd.born(151, "newcomer")
+    crowd.put("/proc/152/status", "Name:\tworker\nTgid:\t120\n")  # a thread of 120
+    table.update(host, clock.advance(1000), 153)
+    assert 151 in table.tasks and 152 not in table.tasks
+    crowd.born(153, "late")  # its id had been handed out, and it was not to be seen yet
+    table.update(host, clock.advance(1000), 153)
+    assert 153 in table.tasks
+    assert "list /proc" not in host.seen
+    table.update(host, clock.advance(1000), 153)
+    host.seen.clear()
+    table.update(host, clock.advance(1000), 153)
+    assert not host.seen, "what is nobody's is tried twice"
+    for pid in range(160, 170):
+        crowd.born(pid, "many")
+    table.update(host, clock.advance(1000), 169)
+    assert 169 in table.tasks and "list /proc" in host.seen
+    crowd.born(90, "around")
+    table.update(host, clock.advance(1000), 90)
+    assert 90 in table.tasks, "the counter came round"
+
+
+def test_a_real_process_is_met_by_its_id_and_a_thread_is_none(table: Table) -> None:
+    with threaded(2) as process:
+        host = LocalHost()
+        thread = next(int(name) for name in host.list(f"/proc/{process.pid}/task") if int(name) != process.pid)
+        assert proc_table._is_process(host, process.pid)
+        assert not proc_table._is_process(host, thread)
 
 
 def test_a_full_pass_each_minute_reads_all_again(host: Counting, table: Table) -> None:

@@ -39,8 +39,8 @@ class Machine:
         self.waited_ns += ms * 1_000_000
         change(self.host, "/proc/schedstat", lambda text: re.sub(r" \d+ 9120331\n", f" {self.waited_ns} 9120331\n", text))
 
-    def fork(self) -> None:
-        self.last_pid += 1
+    def fork(self, many: int = 1) -> None:
+        self.last_pid += many
         change(self.host, "/proc/loadavg", lambda text: f"{text.rpartition(' ')[0]} {self.last_pid}\n")
 
 
@@ -200,7 +200,7 @@ def test_the_number_followed_is_bounded(tmp_path: Path) -> None:
         for n in range(10):
             pid = 6000 + 10 * wave + n
             shutil.copytree(machine.host.root / "proc/612", machine.host.root / f"proc/{pid}")
-        machine.fork()
+        machine.fork(many=10)
         machine.read()
         for n in range(10):
             ran(machine.host, 6000 + 10 * wave + n, cpu_ms=500)

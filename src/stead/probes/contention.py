@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from stead.cgroups.memory import page_bytes, read_memory
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
+from stead.host.procfs import page_bytes
 from stead.model.intent import LOST, Intent, Objective, Resource
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.probes.blame import Loss, Use, cpu_part, io_parts, memory_parts, waiting, worst
@@ -76,12 +76,11 @@ class Contention(SystemProbe):
         if self._groups is None:
             self._groups = Groups.of(host)
         groups, table = self._groups, self._table
-        last_pid = parse_loadavg_tasks(self._loadavg.text(host))[1]
-        table.update(host, now, last_pid)
+        table.update(host, now, parse_loadavg_tasks(self._loadavg.text(host))[1])
         self.members.update(host, groups, table, now)
-        protected = {thing.subject: self._cpu(host, thing, last_pid) for thing in self.members.protected}
+        protected = {thing.subject: self._cpu(host, thing) for thing in self.members.protected}
         self._told = self._chosen()
-        contenders = {thing.subject: self._use(host, groups, thing, last_pid, now) for thing in self._told}
+        contenders = {thing.subject: self._use(host, groups, thing, now) for thing in self._told}
         losses = {
             thing.subject: self._loss(host, groups, thing, protected[thing.subject], now) for thing in self.members.protected
         }
@@ -104,23 +103,23 @@ class Contention(SystemProbe):
         self._stalls.close()
         self._loadavg.close()
 
-    def _cpu(self, host: Host, thing: Thing, last_pid: int) -> Use:
+    def _cpu(self, host: Host, thing: Thing) -> Use:
         """Seconds that its threads ran and waited, per second."""
         ran = waited = 0.0
         known = False
         try:
             for task in thing.tasks:
-                one_ran, one_waited = self._times(host, task, last_pid)
+                one_ran, one_waited = self._times(host, task)
                 known = known or one_ran is not None
                 ran, waited = ran + (one_ran or 0.0), waited + (one_waited or 0.0)
         except TooManyThreadsError:
             return Use()
         return Use(ran, waited) if known else Use()
 
-    def _times(self, host: Host, task: Task, last_pid: int) -> tuple[float | None, float | None]:
+    def _times(self, host: Host, task: Task) -> tuple[float | None, float | None]:
         if task.threads == 1 or not task.cores:
             return task.cores, task.waited_s
-        return self._threads.times(host, task, self._table.elapsed_ms, last_pid)
+        return self._threads.times(host, task, self._table.elapsed_ms)
 
     def _chosen(self) -> list[Thing]:
         """Whom to tell of: those told of already while they are there, then the hungriest, at most sixteen."""
@@ -131,29 +130,30 @@ class Contention(SystemProbe):
         others = sorted(there.values(), key=lambda thing: -sum(task.cores or 0.0 for task in thing.tasks))
         return [*told, *others[: MOST_TOLD - len(told)]]
 
-    def _use(self, host: Host, groups: Groups, thing: Thing, last_pid: int, now: Now) -> Use:
+    def _use(self, host: Host, groups: Groups, thing: Thing, now: Now) -> Use:
         """What a contender takes."""
-        cpu = self._cpu(host, thing, last_pid)
+        cpu = self._cpu(host, thing)
         for task in thing.tasks:
             if task.cores:
                 self._table.read_io(host, task)
         moved = [task.io_bytes_per_s for task in thing.tasks if task.io_bytes_per_s is not None and not task.io_denied]
-        memory = read_memory(host, groups, thing.path) if thing.path else None
-        size = memory.size if memory else page_bytes() * sum(task.rss_pages for task in thing.tasks)
+        size = self._stalls.held_bytes(host, groups, thing.path) if thing.path else None
+        if size is None:
+            size = page_bytes() * sum(task.rss_pages for task in thing.tasks)
         held = self._held.setdefault(thing.subject, deque())
         while held and held[0][0] < now.mono_ms - GROWTH_MS:
             held.popleft()
         held.append((now.mono_ms, size))
         back = self._stalls.throttled(host, groups, thing.path, now) if thing.path else 0.0
-        idle = bool(cpu.ran) and self._is_idle(host, groups, thing)
+        idle = bool(cpu.ran) and self._is_idle(host, groups, thing, now)
         return Use(cpu.ran, cpu.waited, back, idle, size, max(0, size - held[0][1]), sum(moved) if moved else None)
 
-    def _is_idle(self, host: Host, groups: Groups, thing: Thing) -> bool:
+    def _is_idle(self, host: Host, groups: Groups, thing: Thing, now: Now) -> bool:
         """Is it in an idle group: its own, or one below stead's?"""
         if thing.path:
             return self._stalls.idle(host, groups, thing.path)
-        pid = thing.subject.partition(":")[2].partition("@")[0]
-        return (groups.path_of(int(pid), "cpu") or "").startswith(f"{STEAD}/")
+        pid = int(thing.subject.partition(":")[2].partition("@")[0])
+        return (groups.path_in(self.members.membership(host, pid, now), "cpu") or "").startswith(f"{STEAD}/")
 
     def _loss(self, host: Host, groups: Groups, thing: Thing, use: Use, now: Now) -> Loss:
         """What one protected thing loses, and how its objective is kept."""

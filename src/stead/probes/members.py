@@ -14,6 +14,7 @@ from typing import Final
 
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups, parse_membership
+from stead.host.procfs import parse_stat
 from stead.model.intent import Intent, Matched, Pattern, Protect, guarded, pattern_of
 from stead.model.observe import Now
 from stead.probes.proc_table import Table, Task
@@ -24,21 +25,28 @@ YOUNG_MS: Final = 5_000  # whoever starts a process moves it to its group right 
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10
 _MOST_ANCESTORS: Final = 64
 _MOST_CHARACTERS: Final = 4096
-_KERNEL_THREAD: Final = 0x00200000
+_MOST_PLACES: Final = 256
 
 
 class Known:
     """One process as it was last looked at: its groups, and which patterns it fits by itself."""
 
-    __slots__ = ("at_ms", "guard", "name", "parent", "path", "protects", "slowed_by", "task", "unified")
+    __slots__ = ("due_ms", "guard", "last", "name", "parent", "path", "protects", "slowed_by", "task", "unified")
 
-    def __init__(self, task: Task, at_ms: int) -> None:
-        self.task, self.name, self.at_ms = task, task.name, at_ms
+    def __init__(self, task: Task, path: str, unified: str) -> None:
+        self.task, self.name = task, task.name
+        self.last = task.last if task.threads == 1 else b""  # as long as this stands it has not run, nor called itself otherwise
+        self.due_ms = 0  # when it is looked at again
         self.parent = 0
-        self.path, self.unified = "/", "/"
+        self.path, self.unified = path, unified
         self.guard = ""  # why it is never slowed
         self.protects: set[int] = set()
         self.slowed_by = ""  # the process pattern that it fits itself
+
+    def is_as(self, before: Known, fields: tuple[str, ...]) -> bool:
+        """The same process of the same parent in the same groups, and the same in these fields?"""
+        where = (self.task, self.parent, self.path, self.unified) == (before.task, before.parent, before.path, before.unified)
+        return where and all(getattr(self, name) == getattr(before, name) for name in fields)
 
 
 class Thing:
@@ -68,16 +76,21 @@ class Members:
         self._known: dict[int, Known] = {}
         self._paths: dict[str, tuple[frozenset[int], tuple[str, str] | None]] = {}
         self.at_ms: int | None = None  # when it was last brought up to date, monotonic
+        self._places: dict[str, tuple[str, str]] = {}
+        self._memberships: dict[int, str] = {}  # what was asked for in the tick of `_asked_ms`
+        self._asked_ms: int | None = None
 
     def update(self, host: Host, groups: Groups, table: Table, now: Now) -> bool:
         """Look at what is new in the table. True when something changed."""
         known, changed = self._known, False
-        self.at_ms = now.mono_ms
+        self.at_ms = mono_ms = now.mono_ms
         for pid, task in table.tasks.items():
             one = known.get(pid)
-            if one is None or one.task is not task or one.name != task.name or now.mono_ms - one.at_ms >= patience_ms(task, now):
-                known[pid] = self._look(host, groups, task, now)
-                changed = True
+            if one is None or one.task is not task or one.name != task.name or mono_ms >= one.due_ms:
+                found = self._look(host, groups, task, one)
+                found.due_ms = mono_ms + patience_ms(task, now)
+                changed = changed or found is not one
+                known[pid] = found
         for pid in [pid for pid in known if pid not in table.tasks]:
             del known[pid]
             changed = True
@@ -104,13 +117,25 @@ class Members:
             )
         return tuple(told)
 
-    def _look(self, host: Host, groups: Groups, task: Task, now: Now) -> Known:
-        """Read what patterns are held against: the command line and the groups, each only where a pattern asks for it."""
-        one = Known(task, now.mono_ms)
-        one.parent, kernel_thread = parse_family(task.stat_last)
-        membership = _text(host, f"/proc/{task.pid}/cgroup")
-        one.path = groups.path_in(membership) or "/"
-        one.unified = parse_membership(membership).get("", "/")
+    def membership(self, host: Host, pid: int, now: Now) -> str:
+        """What /proc/PID/cgroup says, read once a tick for all who ask; empty when the process is gone."""
+        if self._asked_ms != now.mono_ms:
+            self._asked_ms, self._memberships = now.mono_ms, {}
+        found = self._memberships.get(pid)
+        if found is None:
+            found = self._memberships[pid] = _text(host, f"/proc/{pid}/cgroup")
+        return found
+
+    def _look(self, host: Host, groups: Groups, task: Task, before: Known | None) -> Known:
+        """Read what patterns are held against: the groups and the command line. `before` again when it comes to the same."""
+        one = Known(task, *self._placed(groups, _text(host, f"/proc/{task.pid}/cgroup")))
+        try:
+            stat = parse_stat(task.stat_last)
+            one.parent, kernel_thread = stat.parent, stat.of_kernel
+        except (ValueError, IndexError):
+            one.parent, kernel_thread = 0, False
+        if before is not None and one.last and one.is_as(before, ("name", "last")):
+            return before
         command = _text(host, f"/proc/{task.pid}/cmdline").rstrip("\0").replace("\0", " ") if self._by_process else ""
         if task.pid in (1, os.getpid()):
             one.guard = "the init system" if task.pid == 1 else "stead itself"
@@ -121,7 +146,20 @@ class Members:
                 one.protects.add(index)
         if not one.guard and not one.protects:
             one.slowed_by = next((str(p) for p in self._slowed if p.fits_process(task.name, command)), "")
+        if before is not None and one.is_as(before, ("guard", "protects", "slowed_by")):
+            before.name, before.last = one.name, one.last
+            return before
         return one
+
+    def _placed(self, groups: Groups, membership: str) -> tuple[str, str]:
+        """The group that a process is in, and the one of version 2: of what /proc/PID/cgroup says, which many have in common."""
+        found = self._places.get(membership)
+        if found is None:
+            if len(self._places) > _MOST_PLACES:
+                self._places.clear()
+            found = groups.path_in(membership) or "/", parse_membership(membership).get("", "/")
+            self._places[membership] = found
+        return found
 
     def _of(self, path: str) -> tuple[frozenset[int], tuple[str, str] | None]:
         """What a group is in: the indices of `protect`, and the topmost group that may be slowed, with its pattern."""
@@ -200,15 +238,6 @@ class Members:
         for path, indices in ours.items():
             for index in indices if path not in mixed else ():
                 self.protected[index].apart.add(path)
-
-
-def parse_family(stat: bytes) -> tuple[int, bool]:
-    """The parent's pid, and whether it is a thread of the kernel (PF_KTHREAD in its flags), of a line of /proc/PID/stat."""
-    fields = stat.rpartition(b")")[2].split(None, 7)
-    try:
-        return int(fields[1]), bool(int(fields[6]) & _KERNEL_THREAD)
-    except (ValueError, IndexError):
-        return 0, False
 
 
 def patience_ms(task: Task, now: Now) -> int:

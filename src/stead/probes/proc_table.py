@@ -1,8 +1,9 @@
 """The table of all Linux processes, kept up to date at a cost that depends on who ran, not on who is there.
 
 A descriptor of /proc/PID/schedstat is kept for every process. If its bytes are those of the pass before, a single-threaded
-process did not run, and nothing else of it is read. /proc is listed only when the last pid that the kernel handed out moved.
-A full pass each minute closes what holes remain (memory taken from a sleeper, a pid counter that came round).
+process did not run, and nothing else of it is read. New processes are looked for when the last pid that the kernel handed out
+moved: under the few ids since, or, where they are many, by listing /proc. A full pass each minute closes what holes remain
+(memory taken from a sleeper, a pid counter that came round).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _SCHEDSTAT_BYTES: Final = 96  # three numbers
 _STAT_BYTES: Final = 1024
 _SPARE_DESCRIPTORS: Final = 768  # left for threads, sockets, databases and the other probes
 _MOST_DESCRIPTORS: Final = 32_768
+_STATUS_BYTES: Final = 512
+_FEW: Final = 8  # one id in so many processes: beyond that /proc is listed sooner than they are tried
+_TRIED_AGAIN: Final = 16
 _LARGEST: Final = 40  # candidates for the top ten by memory between two full passes
 
 
@@ -103,6 +107,9 @@ class Table:
         self._new: list[Task] = []  # first seen in this pass, their figures not known yet
         self._largest: list[Task] = []
         self._last_pid = -1
+        self._unmet: list[
+            int
+        ] = []  # the newest ids of the last pass that were nobody's: a process may be about to appear under one
         self._now: Now | None = None  # the tick of the last pass
         self._at_ms: int | None = None
         self._full_ms: int | None = None
@@ -125,8 +132,7 @@ class Table:
         gone = self._look(host, full)
         for task in gone:
             self._drop(task)
-        if full or last_pid != self._last_pid:
-            self._list(host, now)
+        self._meet_new(host, now, last_pid, full)
         self._last_pid = last_pid
         self._at_ms = now.mono_ms
         self._active = self.ran + self._new
@@ -234,16 +240,30 @@ class Table:
         task.io_bytes_per_s = max(0, moved - (task.io_bytes or 0)) * 1000.0 / self.elapsed_ms if known else None
         task.io_bytes = moved
 
+    def _meet_new(self, host: Host, now: Now, last_pid: int, full: bool) -> None:
+        """Find new processes: by trying the few ids that were handed out since the last pass, or by listing /proc."""
+        handed_out = range(self._last_pid + 1, last_pid + 1)
+        if full or last_pid < self._last_pid or len(handed_out) > len(self.tasks) // _FEW:
+            self._list(host, now)
+        else:
+            for pid in (*self._unmet, *handed_out):
+                if pid not in self.tasks and _is_process(host, pid):
+                    self._add(host, pid, now)
+        self._unmet = [pid for pid in handed_out[-_TRIED_AGAIN:] if pid not in self.tasks]
+
     def _list(self, host: Host, now: Now) -> None:
         """Find new processes, and drop those that are no longer listed."""
         pids = {int(name) for name in host.list("/proc") if name.isdigit()}
         for pid in self.tasks.keys() - pids:
             self._drop(self.tasks[pid])
         for pid in pids - self.tasks.keys():
-            task = self._meet(host, pid)
-            if task is not None:
-                self.tasks[pid] = task
-                self._account_birth(task, now)
+            self._add(host, pid, now)
+
+    def _add(self, host: Host, pid: int, now: Now) -> None:
+        task = self._meet(host, pid)
+        if task is not None:
+            self.tasks[pid] = task
+            self._account_birth(task, now)
 
     def _meet(self, host: Host, pid: int) -> Task | None:
         """Read a process for the first time; None when it is gone already."""
@@ -282,6 +302,14 @@ def _keep(host: Host, path: str) -> KeptFile | None:
         return host.keep(path, _SCHEDSTAT_BYTES)
     except OSError:
         return None
+
+
+def _is_process(host: Host, pid: int) -> bool:
+    """Is it one, and no thread of one? Those have ids from the same counter, and can be read by them."""
+    try:
+        return f"\nTgid:\t{pid}\n".encode() in host.read(f"/proc/{pid}/status", _STATUS_BYTES)
+    except OSError:
+        return False
 
 
 def _rate(before: int | None, after: int | None, elapsed_ms: int) -> float | None:

@@ -1,7 +1,7 @@
 """How long a process's threads waited for a CPU. The process's own /proc/PID/schedstat is its main thread's alone.
 
-A descriptor is kept for each thread, and the threads are listed again only when their number changed or a pid was handed out
-since: threads take their ids from the same counter.
+A descriptor is kept for each thread, and the threads are listed again only when their number is not the number of those that
+are known: one that ended can't be read any more, and is known no longer.
 """
 
 from __future__ import annotations
@@ -37,20 +37,19 @@ class Threads:
 
     def __init__(self) -> None:
         self._known: dict[int, dict[str, _Thread]] = {}
-        self._listed: dict[int, int] = {}  # pid → the last pid handed out when its threads were listed
         self._left = _MOST_THREADS
         self._kept = 0
 
-    def waited(self, host: Host, task: Task, elapsed_ms: int, last_pid: int) -> float | None:
+    def waited(self, host: Host, task: Task, elapsed_ms: int) -> float | None:
         """Seconds that the threads of a process waited, per second. None when it isn't known yet, or not counted here."""
-        return self.times(host, task, elapsed_ms, last_pid)[1]
+        return self.times(host, task, elapsed_ms)[1]
 
-    def times(self, host: Host, task: Task, elapsed_ms: int, last_pid: int) -> tuple[float | None, float | None]:
+    def times(self, host: Host, task: Task, elapsed_ms: int) -> tuple[float | None, float | None]:
         """Seconds that the threads of a process ran, and waited, per second; as exact as schedstat. None as above."""
         if task.threads == 1:
             return task.cores, task.waited_s
         met = task.pid not in self._known
-        threads = self._threads(host, task, last_pid)
+        threads = self._threads(host, task)
         self._left -= len(threads)
         if self._left < 0:
             self._left = _MOST_THREADS
@@ -70,15 +69,14 @@ class Threads:
         """Forget all: nobody asks."""
         self.keep(())
 
-    def _threads(self, host: Host, task: Task, last_pid: int) -> dict[str, _Thread]:
+    def _threads(self, host: Host, task: Task) -> dict[str, _Thread]:
         known = self._known.setdefault(task.pid, {})
-        if len(known) == task.threads and self._listed.get(task.pid) == last_pid:
+        if len(known) == task.threads:
             return known
         try:
             names = host.list(f"/proc/{task.pid}/task")
         except OSError:
             names = []
-        self._listed[task.pid] = last_pid
         for name in known.keys() - set(names):
             self._close(known.pop(name))
         for name in names:
@@ -121,4 +119,3 @@ class Threads:
     def _forget(self, pid: int) -> None:
         for thread in self._known.pop(pid).values():
             self._close(thread)
-        self._listed.pop(pid, None)

@@ -67,7 +67,7 @@ class Processes(SystemProbe):
             Sample("infra.processes_running", "host", float(max(0, running - 1))),
         ]
         facts = []
-        delays = self._run_delays(host, now, last_pid)
+        delays = self._run_delays(host, now)
         for task, _ in self._followed.values():
             subject = task.subject
             samples.append(Sample("infra.process_cpu_cores", subject, task.cores, "" if task.cores is not None else FIRST))
@@ -103,7 +103,7 @@ class Processes(SystemProbe):
         while len(self._followed) > _MOST_FOLLOWED:
             del self._followed[min(self._followed, key=lambda subject: self._followed[subject][1])]
 
-    def _run_delays(self, host: Host, now: Now, last_pid: int) -> dict[str, tuple[float | None, str]]:
+    def _run_delays(self, host: Host, now: Now) -> dict[str, tuple[float | None, str]]:
         """For each followed process: of the time that all others wanted a CPU, the share that they had to wait for it.
 
         A share rather than seconds, so that others who come and go in the meantime move it little. Where they wait for less
@@ -114,7 +114,7 @@ class Processes(SystemProbe):
             self._rates.keep(())  # a rate over the time in which nobody asked would be no rate of now
             return {}
         try:
-            own, total, reason = self._waits(host, now, last_pid)
+            own, total, reason = self._waits(host, now)
         except TooManyThreadsError as failure:
             return {subject: (None, str(failure)) for subject in self._followed}
         used = sum(task.cores or 0.0 for task in self._table.ran)
@@ -127,7 +127,7 @@ class Processes(SystemProbe):
                 delays[subject] = (waiting_share(total - mine, used - (task.cores or 0.0)), "")
         return delays
 
-    def _waits(self, host: Host, now: Now, last_pid: int) -> tuple[dict[str, float | None], float | None, str]:
+    def _waits(self, host: Host, now: Now) -> tuple[dict[str, float | None], float | None, str]:
         """Measure seconds waited per second: of each followed process, and of all tasks.
 
         /proc/schedstat knows the whole. Where the kernel has none it is the sum over the processes that ran, which the
@@ -140,7 +140,7 @@ class Processes(SystemProbe):
         except (OSError, ValueError, IndexError):
             whole = None
         wanted = [task for task in table.ran if whole is None or task.pid in followed]
-        waited = {task.pid: threads.waited(host, task, table.elapsed_ms, last_pid) for task in wanted}
+        waited = {task.pid: threads.waited(host, task, table.elapsed_ms) for task in wanted}
         threads.keep(table.tasks.keys())
         own = {task.subject: waited.get(task.pid, 0.0) for task, _ in self._followed.values()}
         if whole is not None:

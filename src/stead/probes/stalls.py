@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Final
 
+from stead.cgroups.memory import V1_FILES, V2_FILES
 from stead.cgroups.tree import Groups
 from stead.model.observe import Now
 from stead.probes.reading import Source
@@ -97,6 +98,17 @@ class Stalls:
             return self._counter(f"{folder}/cpu.idle").source.text(host).strip() == "1"
         except OSError:
             return False
+
+    def held_bytes(self, host: Host, groups: Groups, path: str) -> int | None:
+        """Memory that a group holds; None where it is not counted, or the group is gone."""
+        folder = groups.folder(path, "memory")
+        if folder is None:
+            return None
+        name = (V1_FILES if groups.kind("memory") == "v1" else V2_FILES)[0]
+        try:
+            return int(self._counter(f"{folder}/{name}").source.text(host))
+        except (OSError, ValueError):
+            return None
 
     def settle(self) -> None:
         """End of a tick: let go of the files that nobody asked for in it."""

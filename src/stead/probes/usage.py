@@ -1,8 +1,9 @@
 """What each unit and container takes: cores, and the memory that it works with. The base of advice about their limits.
 
-Every ten seconds the groups are listed that a service, scope or container is (a slice is only a folder of others), at most
-64 of them, those with the most memory first. Working memory is what a group holds less the file pages that nobody has used
-for a while, as Kubernetes reckons it (container_memory_working_set_bytes).
+Once a minute the groups are listed that a service, scope or container is (a slice is only a folder of others), at most 64 of
+them, those with the most memory first: advice is made from days, and memory.stat is a sum over all CPUs for the kernel. Working
+memory is what a group holds less the file pages that nobody has used for a while, as Kubernetes reckons it
+(container_memory_working_set_bytes).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Usage(SystemProbe):
     """Cores and working memory of units and containers."""
 
     name = "usage"
-    interval_s = 10.0
+    interval_s = 60.0
     metrics = (
         MetricSpec("cgroup.cpu_cores", "cores", "Cores that a unit or container takes"),
         MetricSpec("cgroup.memory_bytes", "bytes", "Memory that it works with: what it holds less long unused file pages"),
