@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stead.host.procfs import parse_stat
+from stead.host.procfs import page_bytes, parse_meminfo, parse_stat, read_meminfo, unescaped
+from stead.testing import FakeHost
 
 REST = b" S 10 11 12 34816 12 4194304 1 2 3 4 5 6 7 8 20 0 3 0 567890 1000 321 0"
 
@@ -42,3 +43,24 @@ def test_this_very_process() -> None:
 def test_what_is_torn_is_an_error(torn: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
         parse_stat(torn)
+
+
+@pytest.mark.parametrize(("field", "text"), [("/a\\040b\\011c", "/a b\tc"), ("\\134040", "\\040"), ("/plain\\9", "/plain\\9")])
+def test_escaped_characters_of_a_mount_table(field: str, text: str) -> None:
+    assert unescaped(field) == text
+
+
+def test_the_hosts_memory_is_in_bytes_and_nothing_where_it_is_not_said(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    assert read_meminfo(host) == {}
+    (tmp_path / "proc").mkdir(exist_ok=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  16 kB\nHugePages_Total: 7\nbroken\n")
+    assert read_meminfo(host) == {"MemTotal": 16384, "HugePages_Total": 7}
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  torn kB\n")
+    assert read_meminfo(host) == {}
+    with pytest.raises(ValueError, match="torn"):
+        parse_meminfo("MemTotal:  torn kB")
+
+
+def test_a_page_is_the_machines() -> None:
+    assert page_bytes() == os.sysconf("SC_PAGE_SIZE")

@@ -6,7 +6,7 @@ import pytest
 
 from stead.cgroups.tree import Groups
 from stead.model.intent import Intent, Protect
-from stead.probes.members import Members, parse_family
+from stead.probes.members import Members
 from stead.probes.proc_table import Table
 from tests.probes.crowd import Crowd
 
@@ -161,16 +161,3 @@ def test_pressure_counts_of_groups_that_only_protected_processes_are_in(crowd: C
     look()
     assert look.protected() == [[10, 11, 12, 14]]
     assert look.members.protected[0].apart == {"/system.slice/web.service", "/system.slice/db.service"}
-
-
-@pytest.mark.parametrize(
-    ("stat", "family"),
-    [
-        (b"7 (a b) c) S 3 7 7 0 -1 0 0 0", (3, False)),
-        (b"7 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0", (2, True)),
-        (b"7 (torn", (0, False)),
-        (b"", (0, False)),
-    ],
-)
-def test_parse_family(stat: bytes, family: tuple[int, bool]) -> None:
-    assert parse_family(stat) == family

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stead.probes.memory import available_bytes, parse_meminfo, parse_oom_kills, probe
+from stead.host.procfs import parse_meminfo
+from stead.probes.memory import available_bytes, parse_oom_kills, probe
 from stead.probes.reading import FIRST, RESET
 from stead.testing import FakeClock
 from tests.probes.hosts import CAPTURED, captured, change, debian, one, two_frames, values

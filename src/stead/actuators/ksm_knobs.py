@@ -8,11 +8,11 @@ looked at first, because the kernel would kill whoever asks for it. The advisor 
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any, Final
 
 from stead.actuators.kernel_state import Knobs, fields, step
 from stead.cgroups.kernel_owners import owner_of_ksm
+from stead.host.procfs import page_bytes, parse_meminfo
 from stead.model.change import Step, Target, UndoKind
 from stead.model.errors import SteadError
 from stead.protocols import Host
@@ -139,20 +139,11 @@ def _undo(now: Knobs, changed: dict[str, object], before: dict[str, object]) -> 
 def _make_sure_of_room(host: Host) -> None:
     """SteadError when the memory that unmerging takes is not there. The kernel ends whoever asks when it runs out."""
     pages = (_number(host, "pages_sharing") or 0) + (_number(host, "ksm_zero_pages") or 0)
-    sizes = {}
-    for line in host.read("/proc/meminfo").decode("ascii", "replace").splitlines():
-        key, _, rest = line.partition(":")
-        if key in ("MemTotal", "MemAvailable"):
-            sizes[key] = int(rest.split()[0]) * 1024
+    sizes = parse_meminfo(host.read("/proc/meminfo").decode("ascii", "replace"))
     needed, room = pages * page_bytes(), sizes["MemAvailable"] - round(_SPARE * sizes["MemTotal"])
     if needed > room:
         what = f"unmerging takes {needed >> 20} MiB, and {max(room, 0) >> 20} MiB can be had"
         raise SteadError(what, "kernel:ksm", "free memory first; ksmd alone is stopped by run 0", code="kernel.no-room")
-
-
-def page_bytes() -> int:
-    """The size of a page."""
-    return os.sysconf("SC_PAGE_SIZE")
 
 
 def _text(host: Host, name: str) -> str | None:

@@ -15,13 +15,12 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from stead.cgroups import devices, rivals, units, values
-from stead.cgroups.insiders import Shield, protected_inside, session_inside, too_tight, working_set_bytes
+from stead.cgroups.insiders import Shield, protected_inside, session_inside, shielded, too_tight
 from stead.cgroups.knobs import KNOBS, MAX, PAGE, place_of, rounded, texts_of
-from stead.cgroups.memory import take_back
+from stead.cgroups.memory import take_back, working_set_bytes
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent
 from stead.model.session import session_group
 from stead.protocols import Actuator, Host
 
@@ -345,11 +344,4 @@ def same(key: str, now: Any, want: Any) -> bool:
     return bool(now == want)
 
 
-def actuator(
-    host: Host,
-    protected: Sequence[str] = (),
-    own: Callable[[], Mapping[str, str]] = dict,
-    intent: Intent | None = None,
-) -> Actuator[Limit]:
-    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return LimitActuator(host, Shield(protected, own, intent or Intent()))
+actuator: Callable[..., Actuator[Limit]] = shielded(LimitActuator)

@@ -9,19 +9,18 @@ with it, but for what is protected; putting back moves it all.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from stead.cgroups import own_groups, rivals, values
-from stead.cgroups.insiders import LEAST_CPU_PERCENT, Shield, protected_process
+from stead.cgroups.insiders import LEAST_CPU_PERCENT, Shield, protected_process, shielded
 from stead.cgroups.knobs import MAX
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent
 from stead.protocols import Actuator, Host
 
 OWN: Final = "best-effort"  # in a wanted state: a group of its own
@@ -276,11 +275,4 @@ def _same(key: str, now: Any, want: Any) -> bool:
     return bool(now == want)
 
 
-def actuator(
-    host: Host,
-    protected: Sequence[str] = (),
-    own: Callable[[], Mapping[str, str]] = dict,
-    intent: Intent | None = None,
-) -> Actuator[Placement]:
-    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return PlacementActuator(host, Shield(protected, own, intent or Intent()))
+actuator: Callable[..., Actuator[Placement]] = shielded(PlacementActuator)

@@ -26,11 +26,10 @@ from stead.actuators.priority_levers import LEVEL_OF, IoClass, Priority, leader_
 from stead.actuators.priority_session import give_back, leader_of, leader_within, name_of, session_of
 from stead.actuators.priority_slower import slower
 from stead.cgroups import rivals
-from stead.cgroups.insiders import Shield, protected_in_session, protected_process
+from stead.cgroups.insiders import Shield, protected_in_session, protected_process, shielded
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, FAMILY, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent
 from stead.protocols import Actuator, Host, Lever, Scheduler
 
 __all__ = ["Priority", "PriorityActuator", "actuator"]
@@ -315,11 +314,4 @@ def _clamped(nice: int | None) -> int | None:
     return None if nice is None else max(-20, min(19, nice))
 
 
-def actuator(
-    host: Host,
-    protected: Sequence[str] = (),
-    own: Callable[[], Mapping[str, str]] = dict,
-    intent: Intent | None = None,
-) -> Actuator[Priority]:
-    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return PriorityActuator(host, Shield(protected, own, intent or Intent()))
+actuator: Callable[..., Actuator[Priority]] = shielded(PriorityActuator)

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Final, Literal, cast
 
 import msgspec
 
-from stead.cgroups.insiders import Shield, protected_process
+from stead.cgroups.insiders import Shield, protected_process, shielded
 from stead.cgroups.tree import Groups
-from stead.host.procfs import ProcessStat, parse_stat
+from stead.host.procfs import ProcessStat, parse_stat, read_meminfo
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent
 from stead.model.session import session_group, session_program
 from stead.protocols import Actuator, Host
 
@@ -120,7 +119,7 @@ class ProcessActuator:
 
 
 async def _ended(host: Host, pid: int, ticks: int) -> None:
-    before = _available(host)
+    before = read_meminfo(host).get("MemAvailable")
 
     def gone() -> bool:
         return host.start_ticks(pid) != ticks
@@ -134,7 +133,7 @@ async def _ended(host: Host, pid: int, ticks: int) -> None:
         if not await _until(DYING_S, gone):
             what = f"process {pid} was killed and is still there: it waits in the kernel, or its group is frozen"
             raise SteadError(what, f"process:{pid}", "undo what froze its group, or look at its state (ps -o stat,wchan)")
-    after = _available(host)
+    after = read_meminfo(host).get("MemAvailable")
     if before is not None and after is not None:
         host.note(f"MemAvailable went from {_megabytes(before)} to {_megabytes(after)}: {_megabytes(after - before)} more")
 
@@ -257,26 +256,8 @@ def _swapped(host: Host, pid: int) -> int:
     return 0
 
 
-def _available(host: Host) -> int | None:
-    """MemAvailable in bytes; None where the system does not say."""
-    try:
-        for line in host.read("/proc/meminfo", 1 << 16).splitlines():
-            if line.startswith(b"MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-    return None
-
-
 def _megabytes(size: int | None) -> str:
     return "an unknown size" if size is None else f"{size / 1e6:.0f} MB"
 
 
-def actuator(
-    host: Host,
-    protected: Sequence[str] = (),
-    own: Callable[[], Mapping[str, str]] = dict,
-    intent: Intent | None = None,
-) -> Actuator[Process]:
-    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return ProcessActuator(host, Shield(protected, own, intent or Intent()))
+actuator: Callable[..., Actuator[Process]] = shielded(ProcessActuator)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Final, cast
 
 import msgspec
 
-from stead.cgroups.insiders import Shield, protected_inside
-from stead.cgroups.memory import page_bytes, read_memory, swap_free
+from stead.cgroups.insiders import Shield, protected_inside, shielded
+from stead.cgroups.memory import read_memory, swap_free
 from stead.cgroups.tree import Groups
+from stead.host.procfs import page_bytes
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
-from stead.model.intent import Intent
 from stead.model.session import session_group
 from stead.protocols import Actuator, Host
 
@@ -147,11 +147,4 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
-def actuator(
-    host: Host,
-    protected: Sequence[str] = (),
-    own: Callable[[], Mapping[str, str]] = dict,
-    intent: Intent | None = None,
-) -> Actuator[Resident]:
-    """The plugin's factory. `protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
-    return ResidentActuator(host, Shield(protected, own, intent or Intent()))
+actuator: Callable[..., Actuator[Resident]] = shielded(ResidentActuator)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from stead.cgroups.knobs import MAX, place_of
+from stead.cgroups.memory import working_set_bytes
 from stead.host.procfs import parse_stat
 from stead.model.intent import Intent, pattern_of
 from stead.model.protection import BUILT_IN, names_group
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stead.cgroups.tree import Groups
 
 LEAST_CPU_PERCENT: Final = 1.0
+Made = TypeVar("Made")
 
 
 class Shield(NamedTuple):
@@ -33,6 +35,21 @@ class Shield(NamedTuple):
     patterns: Sequence[str] = ()
     own: Callable[[], Mapping[str, str]] = dict
     intent: Intent = Intent()
+
+
+def shielded(make: Callable[[Host, Shield], Made]) -> Callable[..., Made]:
+    """An actuator's factory, as plugins are made: of what the process offers it takes what is not to be touched."""
+
+    def actuator(
+        host: Host,
+        protected: Sequence[str] = (),
+        own: Callable[[], Mapping[str, str]] = dict,
+        intent: Intent | None = None,
+    ) -> Made:
+        """`protected`: the policy's patterns; `own`: stead's own processes, pid → what it is."""
+        return make(host, Shield(protected, own, intent or Intent()))
+
+    return actuator
 
 
 def protected_inside(host: Host, groups: Groups, path: str, shield: Shield) -> str:
@@ -144,38 +161,6 @@ def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any], ou
         if needed is not None and int(value) < needed * (1 - spared):
             return f"{field} of {value} is below the {needed} bytes that it uses and can't give back"
     return ""
-
-
-def working_set_bytes(host: Host, groups: Groups, path: str) -> int | None:
-    """What a group uses less what could be reclaimed (its files in memory, and what swap has room for). None: unknown."""
-    place = place_of(groups, host, "memory_max_bytes", path)
-    if place is None:
-        return None
-    version, folder = place
-    try:
-        used = int(host.read(f"{folder}/memory.{'current' if version == 'v2' else 'usage_in_bytes'}", 64))
-        stat = fields_of(host.read(f"{folder}/memory.stat", 1 << 16))
-        free = fields_of(host.read("/proc/meminfo", 1 << 16)).get("SwapFree:", 0) * 1024
-    except (OSError, ValueError):
-        return None
-    prefix = "total_" if version == "v1" else ""
-
-    def of(*names: str) -> int:
-        return sum(stat.get(prefix + name, 0) for name in names)
-
-    anonymous = min(free, of("inactive_anon", "active_anon"))
-    given_back = of("inactive_file", "active_file") + anonymous + stat.get("slab_reclaimable", 0)
-    return max(0, used - given_back)
-
-
-def fields_of(data: bytes) -> dict[str, int]:
-    """A flat-keyed file: name → number."""
-    found: dict[str, int] = {}
-    for line in data.decode("ascii", "replace").splitlines():
-        parts = line.split()
-        if len(parts) > 1 and parts[1].isdigit():
-            found[parts[0]] = int(parts[1])
-    return found
 
 
 def _number(host: Host, groups: Groups, field: str, path: str, file: str) -> int | None:

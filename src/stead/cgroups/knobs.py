@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stead.cgroups import devices
+from stead.host.procfs import page_bytes
 from stead.protocols import Host
 
 if TYPE_CHECKING:
     from stead.cgroups.tree import Groups
 
-PAGE: Final = 4096
+PAGE: Final = page_bytes()
 V1_NO_LIMIT: Final = (1 << 63) - PAGE  # what version 1 shows for no limit: PAGE_COUNTER_MAX pages, in bytes
 PERIOD_US: Final = 100_000
 LEAST_QUOTA_US: Final = 1000

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import Final, NamedTuple
 
 from stead.cgroups.tree import Groups
+from stead.host.procfs import page_bytes, read_meminfo
 from stead.protocols import Host
 
 PIECE_BYTES: Final = 16 << 20
@@ -43,7 +43,17 @@ def parse_flat(data: bytes) -> dict[bytes, int]:
 
 def memory_of(current: bytes, stat: bytes, limit: bytes) -> GroupMemory:
     """From the contents of a group's files, of either version. ValueError when they are torn."""
-    fields = parse_flat(stat)
+    return memory_in(int(current), parse_flat(stat), parse_limit(limit))
+
+
+def parse_limit(limit: bytes) -> int | None:
+    """A hard limit's file in bytes; None: there is none, or it says that there is none. ValueError when it is torn."""
+    most = None if limit.strip() in (_MAX, b"") else int(limit)
+    return None if most is None or most >= _UNLIMITED else most
+
+
+def memory_in(size: int, fields: dict[bytes, int], limit: int | None = None) -> GroupMemory:
+    """From what a group holds and the fields of its memory.stat, of either version."""
     total = b"total_" if b"total_rss" in fields else b""
 
     def field(name: bytes) -> int:
@@ -51,8 +61,7 @@ def memory_of(current: bytes, stat: bytes, limit: bytes) -> GroupMemory:
 
     file = field(b"inactive_file") + field(b"active_file") + fields.get(b"slab_reclaimable", 0)
     anonymous = field(b"inactive_anon") + field(b"active_anon")
-    most = None if limit.strip() in (_MAX, b"") else int(limit)
-    return GroupMemory(int(current), file, anonymous, None if most is None or most >= _UNLIMITED else most)
+    return GroupMemory(size, file, anonymous, limit)
 
 
 def read_memory(host: Host, groups: Groups, path: str) -> GroupMemory | None:
@@ -68,19 +77,30 @@ def read_memory(host: Host, groups: Groups, path: str) -> GroupMemory | None:
         return None
 
 
+def hard_limit(host: Host, groups: Groups, path: str) -> int | None:
+    """A group's own hard limit in bytes. None where it has none, where memory is not counted, or when it is gone."""
+    folder = groups.folder(path, "memory")
+    if folder is None:
+        return None
+    try:
+        return parse_limit(_read_or_nothing(host, f"{folder}/{(V1_FILES if groups.kind('memory') == 'v1' else V2_FILES)[2]}"))
+    except ValueError:
+        return None
+
+
 V1_FILES: Final = ("memory.usage_in_bytes", "memory.stat", "memory.limit_in_bytes")
 V2_FILES: Final = ("memory.current", "memory.stat", "memory.max")
 
 
 def swap_free(host: Host) -> int:
     """Free swap of the host in bytes; 0 when it has none, or does not say."""
-    try:
-        for line in host.read("/proc/meminfo", 1 << 16).splitlines():
-            if line.startswith(b"SwapFree:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return 0
-    return 0
+    return read_meminfo(host).get("SwapFree", 0)
+
+
+def working_set_bytes(host: Host, groups: Groups, path: str) -> int | None:
+    """What a group uses less what could be reclaimed (its files in memory, and what swap has room for). None: unknown."""
+    seen = read_memory(host, groups, path)
+    return None if seen is None else seen.size - seen.reclaimable(swap_free(host))
 
 
 async def take_back(host: Host, folder: str, size_bytes: int) -> None:
@@ -94,11 +114,6 @@ async def take_back(host: Host, folder: str, size_bytes: int) -> None:
         for left in range(int(host.read(f"{folder}/memory.current", 64)) - size_bytes, page_bytes() - 1, -PIECE_BYTES):
             host.write(f"{folder}/memory.reclaim", str(min(left, PIECE_BYTES)).encode())
             await asyncio.sleep(0)
-
-
-def page_bytes() -> int:
-    """The size of a page."""
-    return os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def _read_or_nothing(host: Host, path: str) -> bytes:

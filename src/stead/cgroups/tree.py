@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from stead.cgroups.owners import Owner, owner_by_path, unit_in
+from stead.host.procfs import unescaped
 from stead.model.change import Target
 from stead.protocols import Host
 
@@ -214,7 +215,7 @@ def parse_mounts(text: str) -> tuple[dict[str, Mount], Mount | None]:
         parts, kind = fields.split(" "), rest.split(" ")
         if not dash or len(parts) < 6 or kind[0] not in ("cgroup", "cgroup2"):
             continue
-        mount = Mount(_unescaped(parts[4]), _unescaped(parts[3]))
+        mount = Mount(unescaped(parts[4]), unescaped(parts[3]))
         if mount.root.startswith("/.."):
             continue  # seen from another namespace: its groups are not the ones that paths name
         if kind[0] == "cgroup2":
@@ -249,10 +250,3 @@ def _below(mount: Mount, path: str) -> str | None:
             return None
         path = path[len(mount.root) :]
     return mount.point + path.rstrip("/")
-
-
-def _unescaped(text: str) -> str:
-    """A mountinfo field: spaces and the like are \\ooo there."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

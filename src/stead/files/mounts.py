@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Final, NamedTuple
 
+from stead.host.procfs import unescaped
 from stead.model.cleaning import DAY_S
 from stead.protocols import Host
 
@@ -68,7 +68,7 @@ def _mounts(host: Host, table: str) -> dict[str, _Mount]:
         own, _, theirs = (part.split() for part in line.partition(" - "))
         if len(own) >= 6 and len(theirs) >= 3:
             options = frozenset((*own[5].split(","), *theirs[2].split(",")))
-            found[own[0]] = _Mount(own[2], _unescaped(own[4]), theirs[0], options)
+            found[own[0]] = _Mount(own[2], unescaped(own[4]), theirs[0], options)
     return found
 
 
@@ -78,7 +78,7 @@ def mount_points(host: Host) -> list[tuple[str, str]]:
     for line in host.read("/proc/self/mounts").decode("utf-8", "replace").splitlines():
         fields = line.split()
         if len(fields) >= 2:
-            found.append((_unescaped(fields[1]), _unescaped(fields[0])))
+            found.append((unescaped(fields[1]), unescaped(fields[0])))
     return found
 
 
@@ -90,7 +90,3 @@ def mount_of(folder: str, points: list[tuple[str, str]]) -> str:
     at, device = max(held, key=lambda point: len(point[0]))
     same = [point for point, other in points if other == device and device.startswith("/")]
     return min(same, key=len) if same else at
-
-
-def _unescaped(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

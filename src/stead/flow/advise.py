@@ -87,34 +87,23 @@ def _memory_limit(subject: str, field: str, now: Any, use: Use) -> Iterable[Advi
     reason = f"its highest use in {span(use.covered_s)} was {size(use.max)} (mean {size(use.mean)})"
     name = field.removesuffix("_bytes").replace("_", ".")
     if now >= wanted * WORTH:
-        yield _limit(
-            subject,
-            field,
-            now,
-            wanted,
-            Words(
-                f"Lower {name} of {bare(subject)} from {size(now)} to {size(wanted)}",
-                reason,
-                f"{size(now - wanted)} that nothing else may count on now",
-                f"work larger than any in that time would be {'slowed' if 'high' in field else 'ended by the kernel'}:"
-                f" {ROOM - 1:.0%} is kept above the highest",
-            ),
-            float(now - wanted),
+        said = Words(
+            f"Lower {name} of {bare(subject)} from {size(now)} to {size(wanted)}",
+            reason,
+            f"{size(now - wanted)} that nothing else may count on now",
+            f"work larger than any in that time would be {'slowed' if 'high' in field else 'ended by the kernel'}:"
+            f" {ROOM - 1:.0%} is kept above the highest",
         )
     elif use.max >= now * TIGHT and wanted > now:
-        yield _limit(
-            subject,
-            field,
-            now,
-            wanted,
-            Words(
-                f"Raise {name} of {bare(subject)} from {size(now)} to {size(wanted)}",
-                reason,
-                "it no longer works at its limit",
-                f"{size(wanted - now)} more may be taken from others",
-            ),
-            None,
+        said = Words(
+            f"Raise {name} of {bare(subject)} from {size(now)} to {size(wanted)}",
+            reason,
+            "it no longer works at its limit",
+            f"{size(wanted - now)} more may be taken from others",
         )
+    else:
+        return
+    yield _limit(subject, field, now, wanted, said)
 
 
 def _cpu_limit(subject: str, now: Any, use: Use) -> Iterable[Advice]:
@@ -124,40 +113,31 @@ def _cpu_limit(subject: str, now: Any, use: Use) -> Iterable[Advice]:
     wanted = max(LEAST_PERCENT, float(math.ceil(tail * ROOM / 5) * 5))
     reason = f"its 99th percentile in {span(use.covered_s)} was {tail:.0f} % of a core (mean {use.mean * 100:.0f} %)"
     if now >= wanted * WORTH:
-        yield _limit(
-            subject,
-            "cpu_max_percent",
-            now,
-            wanted,
-            Words(
-                f"Lower cpu.max of {bare(subject)} from {now:.0f} to {wanted:.0f} % of a core",
-                reason,
-                f"{(now - wanted) / 100:.2f} cores that nothing else may count on now",
-                "in its busiest hundredth of the time it would wait",
-            ),
-            (now - wanted) / 100,
+        said = Words(
+            f"Lower cpu.max of {bare(subject)} from {now:.0f} to {wanted:.0f} % of a core",
+            reason,
+            f"{(now - wanted) / 100:.2f} cores that nothing else may count on now",
+            "in its busiest hundredth of the time it would wait",
         )
     elif tail >= now * TIGHT:
-        higher = float(math.ceil(now * WORTH / 5) * 5)
-        yield _limit(
-            subject,
-            "cpu_max_percent",
-            now,
-            higher,
-            Words(
-                f"Raise cpu.max of {bare(subject)} from {now:.0f} to {higher:.0f} % of a core",
-                f"{reason}: it works at its limit, so what it would need can't be seen",
-                "less waiting for a CPU",
-                f"{(higher - now) / 100:.2f} cores more may be taken from others",
-            ),
-            None,
+        wanted = float(math.ceil(now * WORTH / 5) * 5)
+        said = Words(
+            f"Raise cpu.max of {bare(subject)} from {now:.0f} to {wanted:.0f} % of a core",
+            f"{reason}: it works at its limit, so what it would need can't be seen",
+            "less waiting for a CPU",
+            f"{(wanted - now) / 100:.2f} cores more may be taken from others",
         )
+    else:
+        return
+    yield _limit(subject, "cpu_max_percent", now, wanted, said)
 
 
-def _limit(subject: str, field: str, now: Any, wanted: Any, said: Words, amount: float | None) -> Advice:
-    unit = "cores" if field == "cpu_max_percent" else "bytes"
+def _limit(subject: str, field: str, now: Any, wanted: Any, said: Words) -> Advice:
+    """The advice, and what it would give back, where it lowers a limit: cores, or bytes."""
+    unit, of_one = ("cores", 100) if field == "cpu_max_percent" else ("bytes", 1)
+    amount = float(now - wanted) / of_one if wanted < now else None
     state: Record = {field: wanted}
-    return Advice(_id("limit", subject, field), "limit", subject, *said, "limit", state, {field: now}, amount, unit)
+    return Advice(_id("limit", subject, field, str(wanted)), "limit", subject, *said, "limit", state, {field: now}, amount, unit)
 
 
 def _workers(uses: Mapping[tuple[str, str], Use], workloads: Sequence[WorkloadStatus]) -> Iterable[Advice]:
@@ -189,7 +169,9 @@ def _count(status: WorkloadStatus, subject: str, wanted: int, reason: str) -> Ad
     amount = float(fewer) if fewer > 0 else None
     state: Record = {"count": wanted}
     now: Record = {"count": status.wanted}
-    return Advice(_id("workers", subject, "count"), "workers", subject, *words, "workload", state, now, amount, "workers")
+    return Advice(
+        _id("workers", subject, "count", str(wanted)), "workers", subject, *words, "workload", state, now, amount, "workers"
+    )
 
 
 def _merging(uses: Mapping[tuple[str, str], Use]) -> Iterable[Advice]:
@@ -239,6 +221,7 @@ def _consumers(uses: Mapping[tuple[str, str], Use], measured: Measured) -> Itera
 
 
 def _id(*parts: str) -> str:
+    """Of what is advised for whom: advice of another value is another, so that what was confirmed is what is applied."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 

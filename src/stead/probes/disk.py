@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import Final, NamedTuple
 
+from stead.host.procfs import unescaped
 from stead.model.observe import MetricSpec, Now, Reading, Sample
 from stead.probes.reading import Rates, Source, SystemProbe, unknown, why
 from stead.protocols import Host
@@ -62,7 +63,7 @@ def parse_mounts(text: str) -> list[Mount]:
         fields = line.split()
         if len(fields) < 4:
             continue
-        mount = Mount(_unescape(fields[1]), _unescape(fields[0]), fields[2])
+        mount = Mount(unescaped(fields[1]), unescaped(fields[0]), fields[2])
         if not _is_real(mount):
             continue
         key = mount.source if mount.source.startswith("/") else f"{mount.source} {mount.path}"
@@ -77,10 +78,6 @@ def _is_real(mount: Mount) -> bool:
     if mount.path in ("/", "/tmp"):  # noqa: S108 (a mount point, whatever holds it)
         return mount.type not in ("rootfs", "autofs")
     return mount.source.startswith("/dev/") or mount.type in _REMOTE or mount.type.startswith(("fuse.", "fuseblk"))
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def parse_diskstats(text: str) -> dict[str, Io]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from stead.cgroups.memory import read_memory
+from stead.cgroups.memory import hard_limit, read_memory
 from stead.cgroups.tree import Groups
+from stead.host.procfs import parse_meminfo
 from stead.model.intent import Intent
 from stead.model.observe import MetricSpec, Now, Reading, Sample
 from stead.model.session import session_group
 from stead.probes.held_memory import GroupFiles, HeldMemory, is_frozen, resident_bytes
-from stead.probes.kernel_files import available_bytes, parse_loadavg_tasks, parse_meminfo
+from stead.probes.kernel_files import available_bytes, parse_loadavg_tasks
 from stead.probes.members import Members, Thing
 from stead.probes.proc_table import Table
 from stead.probes.reading import FIRST, Source, SystemProbe, unknown
@@ -62,6 +63,7 @@ class Headroom(SystemProbe):
         self._before: dict[str, int] = {}  # subject → its size before it was held to less
         self._alarms: tuple[str, ...] = ()
         self._swap_free = 0
+        self._rooms: dict[str, int | None] = {}  # group → what is left in it, in this reading; None: it has no limit
 
     def read_linux(self, host: Host, now: Now) -> Reading:
         """Read each contender's memory, and how much is left; nothing where nothing is protected."""
@@ -72,7 +74,7 @@ class Headroom(SystemProbe):
         self._look_where_protected(host, groups, now)
         sizes = parse_meminfo(self._meminfo.text(host))
         room, self._swap_free = available_bytes(sizes), sizes.get("SwapFree", 0)
-        things = self._follow(groups)
+        things, self._rooms = self._follow(groups), {}
         for thing in things:
             self._read(host, groups, thing, now)
         samples = [Sample("infra.memory_room", "host", float(room))]
@@ -127,11 +129,11 @@ class Headroom(SystemProbe):
     def _read(self, host: Host, groups: Groups, thing: Thing, now: Now) -> None:
         held, files = self._held[thing.subject]
         if files is not None:
-            files.look_at_stalls(host, now.mono_ms)
-            held.take(files.size(host), files.held_back(host), now.mono_ms, files.some_stalled)
+            files.look(host, now.mono_ms)
+            held.take(files.size, files.held_back, now.mono_ms, files.some_stalled)
             return
         size, stopped = resident_bytes(host, thing.tasks, self._members.at_ms == now.mono_ms)
-        frozen = not stopped and bool(thing.tasks) and is_frozen(host, groups, thing.tasks[0].pid)
+        frozen = not stopped and is_frozen(host, groups, self._path_of(host, groups, thing, "freezer", now))
         held.take(size, "stopped" if stopped else "frozen" if frozen else "", now.mono_ms)
 
     def _samples(
@@ -143,7 +145,7 @@ class Headroom(SystemProbe):
             return  # it has just ended
         yield Sample("infra.contender_memory", subject, float(held.size))
         yield Sample("infra.memory_growth", subject, held.growth, "" if held.growth is not None else FIRST)
-        room = min([room, *self._rooms_above(host, groups, thing)])
+        room = min([room, *self._rooms_above(host, groups, thing, now)])
         left_s = None if held.growth is None else _time(held, room, wanted)
         yield Sample("infra.memory_time_to_full", subject, left_s, "" if left_s is not None else FIRST)
         granted = held.granted
@@ -151,41 +153,44 @@ class Headroom(SystemProbe):
         yield Sample("infra.memory_granted", subject, granted, "" if granted is not None else why)
         if files is None:
             return
-        hold = self._hold_at(host, files, held)
+        hold = self._hold_at(files, held)
         yield Sample("infra.memory_hold_at", subject, hold, "" if hold is not None else "it is gone")
         yield Sample("infra.memory_hold_most", subject, max(held.size + _ROOM_GIVEN * room, hold or 0.0))
         stalled = files.all_stalled
         yield Sample("infra.contender_memory_full", subject, stalled, "" if stalled is not None else "not told for this group")
-        idle = self._idle(host, files, held, subject)
+        idle = self._idle(files, held, subject)
         yield Sample("infra.memory_idle", subject, idle, "" if idle is not None else "not told for this group")
 
-    def _hold_at(self, host: Host, files: GroupFiles, held: HeldMemory) -> float | None:
+    def _hold_at(self, files: GroupFiles, held: HeldMemory) -> float | None:
         """A limit that stops it without ending it: what it can't give back, a fifth of its cache, and what it takes meanwhile."""
-        parts = files.memory(host)
+        parts = files.memory()
         if parts is None:
             return None
         return parts.size - _CACHE_TAKEN * min(parts.file, parts.size) + AHEAD_S * held.newest
 
-    def _rooms_above(self, host: Host, groups: Groups, thing: Thing) -> Iterator[int]:
+    def _rooms_above(self, host: Host, groups: Groups, thing: Thing, now: Now) -> Iterator[int]:
         """What is left in each limited group that both the contender and protected work are in."""
-        path = thing.path.rpartition("/")[0] if thing.path else self._path_of(groups, thing)
+        path = thing.path.rpartition("/")[0] if thing.path else self._path_of(host, groups, thing, "memory", now)
         while path:
             if path in self._shared:
-                found = read_memory(host, groups, path)
-                if found is not None and found.limit is not None:
-                    yield max(0, found.limit - found.size + found.file)
+                if path not in self._rooms:
+                    self._rooms[path] = _room_in(host, groups, path)
+                room = self._rooms[path]
+                if room is not None:
+                    yield room
             path = path.rpartition("/")[0]
 
-    def _path_of(self, groups: Groups, thing: Thing) -> str:
-        found = groups.path_of(thing.tasks[0].pid, "memory") if thing.tasks and groups.kind("memory") else None
-        return found or ""
+    def _path_of(self, host: Host, groups: Groups, thing: Thing, controller: str, now: Now) -> str:
+        if not thing.tasks or not groups.kind(controller):
+            return ""
+        return groups.path_in(self._members.membership(host, thing.tasks[0].pid, now), controller) or ""
 
-    def _idle(self, host: Host, files: GroupFiles, held: HeldMemory, subject: str) -> float | None:
+    def _idle(self, files: GroupFiles, held: HeldMemory, subject: str) -> float | None:
         """Percent that it has not touched of late; while it is held to less, percent of what it held before."""
-        limit, size = files.limit(host), held.size or 0
+        limit, size = files.limit, held.size or 0
         if limit is None:
             self._before[subject] = size
-            idle = files.idle_bytes(host, self._swap_free)
+            idle = files.idle_bytes(self._swap_free)
             return None if idle is None or not size else min(100.0, 100.0 * idle / size)
         before = self._before.get(subject, size)
         return max(0.0, 100.0 * (before - limit) / before) if before else 0.0
@@ -202,6 +207,14 @@ class Headroom(SystemProbe):
                     found.add(path)
                     path = path.rpartition("/")[0]
         self._shared = frozenset(found)
+
+
+def _room_in(host: Host, groups: Groups, path: str) -> int | None:
+    """What is left in a group until its own limit, its cache counted in; None where it has none."""
+    if hard_limit(host, groups, path) is None:
+        return None
+    found = read_memory(host, groups, path)
+    return None if found is None or found.limit is None else max(0, found.limit - found.size + found.file)
 
 
 def _time(held: HeldMemory, room: int, wanted: Sequence[float]) -> float:

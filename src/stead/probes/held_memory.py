@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from stead.cgroups.memory import V1_FILES, V2_FILES, GroupMemory, memory_of, page_bytes, parse_flat
+from stead.cgroups.memory import V1_FILES, V2_FILES, GroupMemory, memory_in, parse_flat
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
-from stead.host.procfs import parse_stat
+from stead.host.procfs import page_bytes, parse_stat
 from stead.probes.proc_table import Task
 from stead.probes.reading import Source
 from stead.probes.stalls import Counter, parse_total
@@ -23,6 +23,8 @@ from stead.protocols import Host
 SPAN_MS: Final = 2_000  # growth is the lesser of the newest interval's and of this span's: one jump is no trend
 LIMITED: Final = "limited"
 _AT_LIMIT: Final = 0.95
+_STAT_MS: Final = 5_000
+_MOVED: Final = 64  # a change of size by one part in so many
 _GROWS: Final = 0.1  # of what it wants: that much shows that it wants it still
 _STALLS: Final = 5.0  # percent: what the kernel slows for a limit stands still nearly all the time
 _MOST_READ: Final = 4
@@ -76,10 +78,16 @@ def _growth(before: Sequence[tuple[int, int]], size: int, mono_ms: int) -> float
 
 
 class GroupFiles:
-    """The files of one group that are read each time, by descriptors that stay open."""
+    """The files of one group that are read each time, by descriptors that stay open.
+
+    memory.stat is long, and a sum over all CPUs for the kernel: it is read again when the size has moved, or after some seconds.
+    """
 
     def __init__(self, groups: Groups, path: str) -> None:
         self.path = path
+        self.size: int | None = None  # bytes that it holds; None when the group is gone
+        self.limit: int | None = None  # bytes that it is held to (memory.high; of version 1 its limit); None: nothing holds it
+        self.held_back = ""  # what keeps it from growing now, in words: a limit that it does not reach keeps nothing
         self._v1 = groups.kind("memory") == "v1"
         folder, unified = groups.folder(path, "memory") or "", groups.unified(path)
         names = V1_FILES if self._v1 else V2_FILES
@@ -91,44 +99,40 @@ class GroupFiles:
         self._last: tuple[int, int] | None = None
         self.all_stalled: float | None = None  # percent of the time since the reading before (PSI full); None: unknown
         self.some_stalled: float | None = None  # of the last two seconds (PSI some)
+        self._fields: dict[bytes, int] = {}
+        self._told: tuple[int, int] | None = None  # when memory.stat was read, and the size then
 
-    def size(self, host: Host) -> int | None:
-        """Bytes that it holds; None when the group is gone."""
+    def look(self, host: Host, mono_ms: int) -> None:
+        """Read them, each once."""
+        self._look_at_stalls(host, mono_ms)
+        size, limit = _text(self._current, host), _text(self._hold, host)
+        self.size = int(size) if size.isdigit() else None
+        self.limit = int(limit) if limit.isdigit() and int(limit) < 1 << 60 else None
+        at_limit = self.limit is not None and self.size is not None and self.size >= _AT_LIMIT * self.limit
+        frozen = _text(self._frozen, host) in ("1", "FROZEN", "FREEZING")
+        self.held_back = "frozen" if frozen else LIMITED if at_limit else ""
+        if self.size is None or (self._told is not None and not self._is_due(*self._told, self.size, mono_ms)):
+            return
         try:
-            return int(self._current.text(host))
-        except (OSError, ValueError):
-            return None
-
-    def held_back(self, host: Host) -> str:
-        """What keeps it from growing now, in words; empty when nothing does. A limit that it does not reach keeps nothing."""
-        if _text(self._frozen, host) in ("1", "FROZEN", "FREEZING"):
-            return "frozen"
-        limit, size = self.limit(host), self.size(host)
-        return LIMITED if limit is not None and size is not None and size >= _AT_LIMIT * limit else ""
-
-    def limit(self, host: Host) -> int | None:
-        """Bytes that it is held to (memory.high; of version 1 its limit); None when nothing holds it."""
-        limit = _text(self._hold, host)
-        return int(limit) if limit.isdigit() and int(limit) < 1 << 60 else None
-
-    def memory(self, host: Host) -> GroupMemory | None:
-        """What it holds, in parts: memory.stat is long, so only where it is asked for. None when the group is gone."""
-        try:
-            return memory_of(self._current.text(host).encode(), self._stat.text(host).encode(), b"")
-        except (OSError, ValueError):
-            return None
-
-    def idle_bytes(self, host: Host, swap_free: int) -> int | None:
-        """Bytes on the kernel's inactive lists that could go: what has not been touched of late. None: unknown."""
-        try:
-            fields = parse_flat(self._stat.text(host).encode())
+            self._fields, self._told = parse_flat(self._stat.text(host).encode()), (mono_ms, self.size)
         except OSError:
-            return None
+            self._told = None
+
+    def _is_due(self, at_ms: int, held: int, size: int, mono_ms: int) -> bool:
+        return mono_ms - at_ms >= _STAT_MS or abs(size - held) * _MOVED > held
+
+    def memory(self) -> GroupMemory | None:
+        """What it holds, in parts. None when the group is gone."""
+        return memory_in(self.size, self._fields) if self.size is not None and self._told else None
+
+    def idle_bytes(self, swap_free: int) -> int | None:
+        """Bytes on the kernel's inactive lists that could go: what has not been touched of late. None: unknown."""
+        fields = self._fields if self._told else {}
         file = fields.get(b"total_inactive_file", fields.get(b"inactive_file"))
         anonymous = fields.get(b"total_inactive_anon", fields.get(b"inactive_anon", 0))
         return None if file is None else file + min(anonymous, swap_free)
 
-    def look_at_stalls(self, host: Host, mono_ms: int) -> None:
+    def _look_at_stalls(self, host: Host, mono_ms: int) -> None:
         """Read how long it stood still for memory."""
         last, self.all_stalled, self.some_stalled = self._last, None, None
         if self._pressed is None:
@@ -164,7 +168,7 @@ def resident_bytes(host: Host, tasks: Sequence[Task], fresh: bool) -> tuple[int 
         pages, state = task.rss_pages, task.state
         if place < asked:
             try:
-                stat = parse_stat(host.read(f"/proc/{task.pid}/stat", 1024))
+                stat = parse_stat(task.stat.read() if task.stat else host.read(f"/proc/{task.pid}/stat", 1024))
             except (OSError, ValueError, IndexError):
                 continue
             if stat.start_ticks != task.start_ticks:
@@ -177,9 +181,8 @@ def resident_bytes(host: Host, tasks: Sequence[Task], fresh: bool) -> tuple[int 
     return (total, stopped) if alive else (None, False)
 
 
-def is_frozen(host: Host, groups: Groups, pid: int) -> bool:
-    """Is a process in a group of stead's own that is frozen?"""
-    path = groups.path_of(pid, "freezer") or ""
+def is_frozen(host: Host, groups: Groups, path: str) -> bool:
+    """Is this one of stead's own groups, and frozen?"""
     if not path.startswith(f"{STEAD}/"):
         return False
     folder, v1 = groups.folder(path, "freezer"), groups.kind("freezer") == "v1"

@@ -6,8 +6,8 @@ import os
 import shlex
 import sys
 
+from stead.host.procfs import parse_meminfo
 from stead.model.observe import Fact, Now, Reading, Scalar
-from stead.probes.kernel_files import parse_meminfo
 from stead.probes.reading import SystemProbe
 from stead.protocols import Host
 

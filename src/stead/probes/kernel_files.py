@@ -11,17 +11,6 @@ def parse_schedstat(text: str) -> float:
     return sum(waited_ns) / 1e9
 
 
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Parse /proc/meminfo into bytes by name."""
-    sizes = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        fields = rest.split()
-        if fields:
-            sizes[name] = int(fields[0]) * (1024 if len(fields) > 1 else 1)
-    return sizes
-
-
 def parse_loadavg_tasks(text: str) -> tuple[int, int]:
     """Parse /proc/loadavg's counts: tasks that run or wait for a CPU now, and the last pid that was handed out."""
     fields = text.split()

@@ -6,12 +6,11 @@ that, and merging costs more than it gives. Without anything opted in there is n
 
 from __future__ import annotations
 
-import os
 from typing import Final, NamedTuple
 
 from stead.cgroups.kernel_owners import owner_of_ksm
+from stead.host.procfs import page_bytes, parse_meminfo
 from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
-from stead.probes.kernel_files import parse_meminfo
 from stead.probes.ksm_alike import alike_bytes
 from stead.probes.ksm_members import Member, find_ksmd, opted_in
 from stead.probes.reading import Rates, Source, SystemProbe, unknown
@@ -157,11 +156,6 @@ class Ksm(SystemProbe):
             Sample("infra.ksm_process_profit_bytes", one.subject, one.profit, "" if one.profit is not None else _UNTOLD)
             for one in self._members[:_TOP]
         ]
-
-
-def page_bytes() -> int:
-    """The size of a page."""
-    return os.sysconf("SC_PAGE_SIZE")
 
 
 def core_bytes(host: Host) -> float:

@@ -98,6 +98,11 @@ class Members:
             self._sort(host, groups)
         return changed
 
+    def names(self, subject: str) -> bool:
+        """Is a process or a group among what is protected or may be slowed?"""
+        things = (*self.protected, *self.contenders)
+        return any(thing.subject == subject or any(task.subject == subject for task in thing.tasks) for thing in things)
+
     def matched(self) -> tuple[Matched, ...]:
         """What each protected thing and each pattern stands for now."""
         told = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from stead.host.procfs import parse_meminfo
 from stead.model.observe import MetricSpec, Now, Reading, Sample
-from stead.probes.kernel_files import available_bytes, parse_meminfo
+from stead.probes.kernel_files import available_bytes
 from stead.probes.reading import Rates, Source, SystemProbe
 from stead.protocols import Host
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from stead.host import redact
+from stead.host.procfs import page_bytes
 from stead.model.observe import Now, ProcessUse
 from stead.probes.proc_table import Task
 from stead.protocols import Host
@@ -39,7 +39,7 @@ class Details:
     """Reads them for one task, at most each 30 seconds and when it became another program."""
 
     def __init__(self) -> None:
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+        self._page_bytes = page_bytes()
 
     def use(self, host: Host, task: Task, now: Now) -> ProcessUse:
         """Make the value that is shown of a process."""
