@@ -330,12 +330,12 @@ def test_what_is_idle_and_what_a_group_is_held_from(tmp_path: Path) -> None:
     host, one = batch(tmp_path, cache=200 * MB, idle=100 * MB)
     assert of(one.read(host, at(0)), "infra.memory_idle") == 25.0
     rewrite(host, "/batch.slice", memory(400 * MB, cache=200 * MB, idle=100 * MB, sleeping=80 * MB))
-    assert of(one.read(host, at(0.5)), "infra.memory_idle") == 25.0, "without swap nothing else can go"
+    assert of(one.read(host, at(5)), "infra.memory_idle") == 25.0, "without swap nothing else can go"
     meminfo = host.root / "proc/meminfo"
     meminfo.write_text(meminfo.read_text().replace("SwapFree: 0 kB", f"SwapFree: {60 << 10} kB"))
-    assert of(one.read(host, at(0.7)), "infra.memory_idle") == 40.0
+    assert of(one.read(host, at(5.5)), "infra.memory_idle") == 40.0
     rewrite(host, "/batch.slice", memory(300 * MB, high=str(300 * MB)))
-    assert of(one.read(host, at(1)), "infra.memory_idle") == 25.0
+    assert of(one.read(host, at(6)), "infra.memory_idle") == 25.0
 
 
 def test_a_login_session_is_no_contender(tmp_path: Path) -> None:
