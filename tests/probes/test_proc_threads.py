@@ -75,6 +75,27 @@ def test_a_thread_that_ended_is_replaced_by_the_one_that_came() -> None:
         process.kill()
 
 
+def test_one_that_has_threads_only_at_times_counts_each_interval_once(tmp_path: Path) -> None:
+    """A server with a thread a request: what its main thread waited while it was alone is not told again."""
+    host, threads, task = debian(tmp_path), Threads(), threaded_task()
+    main = "/proc/4800/task/4800/schedstat"
+    threads.waited(host, task, 1000)
+    on_cpu, delay = (int(word) for word in (host.root / main[1:]).read_text().split()[:2])
+    alone = threaded_task()
+    alone.threads, alone.cpu_ns, alone.delay_ns = 1, on_cpu, delay + 700_000_000
+    assert threads.waited(host, alone, 1000) == 0.125
+    change(host, main, lambda text: f"{on_cpu} {delay + 900_000_000} 1\n")
+    (host.root / "proc/4800/task/4803").mkdir()
+    (host.root / "proc/4800/task/4803/schedstat").write_text("1 50000000 1\n")
+    for gone in ("4801", "4802"):
+        (host.root / f"proc/4800/task/{gone}/schedstat").unlink()
+        (host.root / f"proc/4800/task/{gone}").rmdir()
+    task.threads = 2
+    assert threads.waited(host, task, 1000) == pytest.approx(0.2 + 0.05)
+    threads.forget()
+    assert threads._kept == 0
+
+
 def test_more_threads_than_are_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc_threads, "_MOST_THREADS", 5)
     host, threads = debian(tmp_path), Threads()

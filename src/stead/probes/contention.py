@@ -117,7 +117,7 @@ class Contention(SystemProbe):
         return Use(ran, waited) if known else Use()
 
     def _times(self, host: Host, task: Task) -> tuple[float | None, float | None]:
-        if task.threads == 1 or not task.cores:
+        if task.threads > 1 and not task.cores:
             return task.cores, task.waited_s
         return self._threads.times(host, task, self._table.elapsed_ms)
 

@@ -192,8 +192,11 @@ class Table:
         task.name, task.state, task.rss_pages = name, state, rss_pages
         cpu_ns, delay_ns = self._times(data, ticks, threads)
         if self.elapsed_ms and ran:
-            was_alike = (task.threads == 1) == (threads == 1)  # else the clock changed: ticks of all threads, or the thread's own
-            task.cores = _rate(task.cpu_ns, cpu_ns, self.elapsed_ms) if was_alike else None
+            if (task.threads == 1) == (threads == 1):
+                task.cores = _rate(task.cpu_ns, cpu_ns, self.elapsed_ms)
+            else:  # the only thread's own clock at one end, ticks of all threads at the other: both ends have the ticks
+                before = parse_process_stat(task.stat_last)[2]
+                task.cores = _rate(before * self._tick_ns, ticks * self._tick_ns, self.elapsed_ms)
             task.waited_s = _rate(task.delay_ns, delay_ns, self.elapsed_ms)
         task.cpu_ns, task.delay_ns, task.threads = cpu_ns, delay_ns, threads
         task.last, task.stat_last = data, stat

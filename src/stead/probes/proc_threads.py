@@ -47,6 +47,7 @@ class Threads:
     def times(self, host: Host, task: Task, elapsed_ms: int) -> tuple[float | None, float | None]:
         """Seconds that the threads of a process ran, and waited, per second; as exact as schedstat. None as above."""
         if task.threads == 1:
+            self._alone(task)
             return task.cores, task.waited_s
         met = task.pid not in self._known
         threads = self._threads(host, task)
@@ -58,6 +59,16 @@ class Threads:
         if met or not elapsed_ms or not threads:
             return task.cores, task.waited_s  # its main thread's waiting, for this once
         return ran_ns / (elapsed_ms * 1e6), waited_ns / (elapsed_ms * 1e6)
+
+    def _alone(self, task: Task) -> None:
+        """One that has had more threads, as a server with one a request: what its main thread has so far is accounted for."""
+        known = self._known.get(task.pid)
+        main = known.get(str(task.pid)) if known else None
+        if known is None or main is None:
+            return
+        main.cpu_ns, main.delay_ns = task.cpu_ns or main.cpu_ns, task.delay_ns or main.delay_ns
+        for name in known.keys() - {str(task.pid)}:
+            self._close(known.pop(name))
 
     def keep(self, pids: Collection[int]) -> None:
         """Forget processes that are gone, and begin a new interval."""
