@@ -179,6 +179,4 @@ async def test_a_frozen_group_holds_nothing_of_its_successor(held: Held) -> None
     await held.act(held.thing(), frozen=True)
     held.stop()
     held.start()
-    assert (await held.act(held.thing(), frozen=True)).state == "verifying", (
-        "needed at once, and systemd keeps nothing"
-    )
+    assert (await held.act(held.thing(), frozen=True)).state == "verifying", "needed at once, and systemd keeps nothing"

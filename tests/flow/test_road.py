@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stead.model.catalog import PlaybookDefinition
@@ -218,3 +219,14 @@ async def test_nothing_is_done_twice_after_a_restart(lay: Lay) -> None:
     lane.show(2.0, 0.1)
     await lane.tick(20)
     assert (lane.states(), lane.level(), len(lane.dials.writes)) == (["held"], 9, 1)
+
+
+async def test_what_is_left_alone_gets_no_remedy_and_the_reason_is_known(lay: Lay) -> None:
+    lane = lay()
+    left = msgspec.structs.replace(lane.road.plugged, spares=lambda subject: "left alone" if subject == "workload:a" else "")
+    lane.road.plugged = left
+    lane.show(2.0, 1.0, "a")
+    lane.show(2.0, 1.0, "b")
+    await lane.tick(3)
+    assert [run.proposal.steps[0].target.name for run in lane.runs()] == ["b"] and lane.level("a") == 1
+    assert len(lane.road.findings) == 2, "it is found all the same"

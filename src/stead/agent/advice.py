@@ -6,6 +6,7 @@ import os
 
 from stead.agent.wiring import Wired
 from stead.flow import advise
+from stead.flow.act import OWNING
 from stead.flow.propose import ProposeContext, target_of
 from stead.flow.write import to_record
 from stead.model.advice import Advice, AdviceList, ApplyAdvice, GetAdvice, Use
@@ -27,7 +28,7 @@ async def advice(wired: Wired, body: GetAdvice) -> AdviceList:
     rows = await wired.raw.merged(advise.METRICS, now_ms - round(body.over_s * 1000), now_ms)
     uses = {(use.metric, use.subject): use for row in rows if (use := use_of(row)) is not None}
     top = wired.road.top
-    processes: dict[str, ProcessUse] = {one.subject: one for one in top.by_cpu} if top else {}
+    processes: dict[str, ProcessUse] = {one.subject: one for one in top.by_cpu if not dear(wired, one)} if top else {}
     present = {key: use for key, use in uses.items() if not use.subject.startswith("process:") or use.subject in processes}
     present = {key: use for key, use in present.items() if key[0] != advise.ALIKE or wired.road.series.value(*key) is not None}
     measured = advise.Measured(
@@ -41,6 +42,12 @@ async def advice(wired: Wired, body: GetAdvice) -> AdviceList:
     return AdviceList(found, body.over_s, body.at_least_s, short, top)
 
 
+def dear(wired: Wired, process: ProcessUse) -> bool:
+    """Is it stead's own, or part of what the owner protects? Nobody is advised to slow that."""
+    protected = (task.subject for thing in wired.members.protected for task in thing.tasks)
+    return str(process.pid) in wired.own() or process.subject in protected
+
+
 def use_of(row: MetricsSnapshot) -> Use | None:
     """What one merged snapshot says; None when it holds no known value."""
     if row.avg is None or row.p95 is None or row.p99 is None or row.max is None:
@@ -50,7 +57,11 @@ def use_of(row: MetricsSnapshot) -> Use | None:
 
 
 async def limits(wired: Wired, subjects: set[str]) -> dict[str, Record]:
-    """What is set now for each of these groups; those that are gone, or can't be read, are left out."""
+    """What is set now for each of these groups, but for what stead itself holds there: that is nobody's choice to be mended.
+
+    Those that are gone, or can't be read, are left out.
+    """
+    steps = [step for run in wired.road.runs.values() if run.state in OWNING for step in run.proposal.steps]
     actuator = wired.road.plugged.actuators.get(LIMIT)
     context = ProposeContext(latest=lambda metric, subject: None, boot_id=wired.host.boot_id)
     found: dict[str, Record] = {}
@@ -63,7 +74,11 @@ async def limits(wired: Wired, subjects: set[str]) -> dict[str, Record]:
         except (SteadError, OSError):
             continue
         if not isinstance(state, Absent):
-            found[subject] = {key: value for key, value in (to_record(state) or {}).items() if value is not None}
+            own = {
+                field for step in steps if step.actuator == LIMIT and step.target.name == target.name for field in step.touched
+            }
+            values = (to_record(state) or {}).items()
+            found[subject] = {key: value for key, value in values if value is not None and key not in own}
     return found
 
 

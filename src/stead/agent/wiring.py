@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stead import plugins
 from stead.actuators.autonomy_file import AutonomyFile
@@ -50,6 +50,8 @@ from stead.stats.series import Series
 from stead.wire.secret import load_key
 from stead.workloads.process import ProcessWorkloads
 
+LEFT_ALONE: Final = "it is neither to be protected nor best effort, so it is left alone"
+
 
 class Wired:
     """What `wire` made: the road and everything around it."""
@@ -84,6 +86,14 @@ class Wired:
         if "STEAD_UP_PID" in os.environ:
             ours[os.environ["STEAD_UP_PID"]] = "stead up"
         return ours
+
+    def spares(self, subject: str) -> str:
+        """Why stead of itself leaves a process or a group alone: with an intent in force it is named by neither of its lists.
+
+        What is protected is not made slower by any actuator, and may be given more.
+        """
+        intended = bool(self.config.intent.protect) and subject.partition(":")[0] in ("process", "cgroup")
+        return LEFT_ALONE if intended and not self.members.names(subject) else ""
 
     def readings(self, metric: str, subject: str, last_s: float) -> list[float]:
         """The known values of the last … seconds, oldest first: what an objective is held against."""
@@ -168,7 +178,7 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     )
     detectors = tuple(loaded(wired, "stead.detectors", offered).values())
     wired.road = Road(
-        Plugged(observer, detectors, actuators, wired.drivers, wired.cleaner.candidates),
+        Plugged(observer, detectors, actuators, wired.drivers, wired.cleaner.candidates, wired.spares),
         Place(
             host=host,
             name=wired.host_name,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 async def follow(road: Road, now: Now) -> None:
     """Move the runs whose time has come: verdicts, leases, approvals that nobody used; then let approved ones begin.
 
-    After a verdict that failed none begins in this tick: it may lower autonomy, which the next one does first of all. Once all were
-    looked at it raises what the first of those raised that could not be moved.
+    After a verdict that failed none begins in this tick: it may lower autonomy, which the next one does first of all. What the
+    first of those raised that could not be moved is raised in the end.
     """
     failed, troubles = False, list[Exception]()
     for known in sorted(road.runs.values(), key=lambda run: run.state == "approved"):

@@ -200,6 +200,7 @@ class Road:
             recent=(*self.recent, *self.runs.values()),
             identities=identities(self.plugged.drivers),
             each=self.plugged.each,
+            spares=self.plugged.spares,
             mode=self.autonomy().mode,
             profile=self.config.safety.profile,
             ceiling=0 if self.autonomy().locked else self.autonomy().ceiling("host", self.default_ceiling),

@@ -88,6 +88,7 @@ class Plugged(msgspec.Struct, frozen=True):
     actuators: Mapping[str, Actuator[Any]]
     drivers: Mapping[str, Any]
     each: Callable[[str, str], Sequence[Target]] = lambda purpose, subject: ()  # the targets of "each:<purpose>" for a subject
+    spares: Callable[[str], str] = lambda subject: ""  # why remedies leave a subject alone; empty: they need not
 
 
 class Place(msgspec.Struct, frozen=True):

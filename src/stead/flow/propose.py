@@ -87,7 +87,7 @@ class Considered(msgspec.Struct, frozen=True):
 class ProposeContext(msgspec.Struct, frozen=True):
     """What else counts. `recent`: every live run, and the finished ones of open findings and of the last hour.
 
-    `each`: (purpose, subject) → the targets of a setting for "each:<purpose>".
+    `each`: (purpose, subject) → the targets of a setting for "each:<purpose>". `spares`: subject → why it is left alone.
 
     `identities`: subject → identity of its target, e.g. "workload:web" → {"id": …}; a process carries its own in its
     subject. A change of `mode` or `policy_version` lets what was advised or refused under another be proposed anew.
@@ -99,6 +99,7 @@ class ProposeContext(msgspec.Struct, frozen=True):
     recent: tuple[Run, ...] = ()
     identities: Mapping[str, Mapping[str, str]] = {}
     each: Callable[[str, str], Sequence[Target]] = lambda purpose, subject: ()
+    spares: Callable[[str], str] = lambda subject: ""
     mode: Mode | None = None
     profile: Profile = "balanced"
     ceiling: int = 4  # the highest tier that acts alone here; 0 where everything is asked
@@ -238,6 +239,9 @@ def _wish(playbook: PlaybookDefinition, finding: Finding, catalog: Catalog, cont
     kind = finding.subject.partition(":")[0]
     if playbook.kinds and kind not in playbook.kinds:
         return f"it is for {' and '.join(playbook.kinds)}, and this is a {kind}"
+    spared = context.spares(finding.subject) if playbook.settings else ""
+    if spared:
+        return spared
     unmet = _levels(playbook.when, finding.subject, context)
     if unmet:
         return unmet
