@@ -254,6 +254,32 @@ async def test_senpai_walks_from_the_most_that_was_used_since_its_last_move(law:
     assert [one.value for one in chosen] == [pytest.approx(value)]
 
 
+async def test_senpai_takes_the_mean_of_half_a_minute_and_answers_a_stall_once() -> None:
+    rule = Govern("level", "m", "host", 1.0, 10.0, 900.0, "senpai", interval_s=6.0, hold_off_s=60.0)
+    series = Series({}, Catalog({}, {}, "v"), remember=("m",))
+    chosen: list[Choice] = []
+
+    class Moved:
+        async def adjust(self, run: Run, index: int, choose: Callable[[float], Choice]) -> Run:
+            chosen.append(choose(chosen[-1].value if chosen else 90.0))
+            return run
+
+    governor = Governor(Moved(), series, series.value)  # type: ignore[arg-type]
+    run, _ = runs.start(proposal((dial_step(lease_s=9.0, govern=rule),)), decision("allow"), stamp())
+    run = msgspec.structs.replace(run, state="held")
+    for second in range(1, 91):
+        stalled = {20: 20.0, 50: 60.0}.get(second, 0.0)
+        now = Now(NOW.unix_ms + 1000 * second, NOW.mono_ms + 1000 * second)
+        series.add([Sample("m", "host", stalled)], now)
+        for _, moving in governor.due([run], lambda name: False, now):
+            await moving
+    readings = [one.reading or 0.0 for one in chosen]
+    assert max(readings[:6]) == pytest.approx(20 / 30, rel=0.1), "one short stall is below the level over half a minute"
+    bad = [index for index, one in enumerate(chosen) if "above" in one.reason and "waits" not in one.reason]
+    assert len(bad) == 1 and readings[bad[0]] == pytest.approx(2.0, rel=0.1) and max(readings[bad[0] + 1 :]) == 0.0
+    assert chosen[bad[0]].value > chosen[bad[0] - 1].value
+
+
 async def test_what_its_law_learned_outlives_a_restart(lay: Lay) -> None:
     lane = lay()
     await lane.road.start(lane.clock.now())

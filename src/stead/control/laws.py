@@ -20,9 +20,10 @@ class ControlLaw(NamedTuple):
     step: Step
     own: Mapping[str, float]
     peak: bool = False  # of what is used it takes the most since its last call, not the newest
+    over_s: float = 0.0  # the mean that it takes is of so long, an interval at least; what was bad before it counts as answered
 
 
 LAWS: Final[Mapping[Law, ControlLaw]] = {
     "aimd": ControlLaw(aimd.step, {"interval_s": 5.0, "tighten": 0.15, "loosen": 0.3}),
-    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.005, "loosen": 0.5, "hold_off_s": 60.0}, peak=True),
+    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.005, "loosen": 0.5, "hold_off_s": 60.0}, peak=True, over_s=30.0),
 }

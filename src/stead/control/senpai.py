@@ -24,7 +24,7 @@ def step(state: State, reading: float | None, now_ms: float, used: float | None 
     """The next state and value. `reading` is in the metric's unit (None: unknown, which only loosens), `used` in the field's.
 
     Where less is used than is allowed, it begins at what is used (the most since the last call). Call it once an interval, with
-    the mean of the readings since then.
+    the mean over the last half minute, in which what is answered already counts as none: a single short stall is no edge.
     """
     rule = state.rule
     if reading is None:

@@ -36,10 +36,11 @@ WORDS: Final = {
 
 
 class Loop(msgspec.Struct):
-    """One governed step: its law's memory, and since when readings count for the next move (both times monotonic, in ms)."""
+    """One governed step: its law's memory, when it moved last, and since when readings count (all times monotonic, in ms)."""
 
     due_ms: float
     since_ms: float
+    moved_ms: float
     state: State | None = None
 
 
@@ -69,7 +70,7 @@ class Governor:
         loop = self._loops.get((run.id, index))
         if loop is None:
             wait_ms = _rule(run, index).interval_s * 1000
-            self._loops[run.id, index] = Loop(now.mono_ms + wait_ms, now.mono_ms)
+            self._loops[run.id, index] = Loop(now.mono_ms + wait_ms, now.mono_ms, now.mono_ms)
         return loop is not None and now.mono_ms >= loop.due_ms
 
     async def _move(self, run: Run, steps: list[int], now: Now) -> Run:
@@ -82,14 +83,20 @@ class Governor:
         return run
 
     def _choice(self, rule: Govern, loop: Loop, known: Governed | None, now: Now, present: float) -> Choice:
+        law = LAWS[rule.law]
         reading = self._series.mean(rule.metric, rule.subject, loop.since_ms + 1, now.mono_ms)
+        if reading is not None and law.over_s:
+            reading *= min(1.0, (now.mono_ms - loop.since_ms) / (1000 * max(law.over_s, rule.interval_s)))
         used = self._used(rule, loop, now) if rule.used_metric else None
         learned = (known.edge, known.hold_off_s) if known else (None, None)
         state = resumed(rule, present, *learned, now.mono_ms) if loop.state is None else loop.state
         if abs(present - state.value) > ROUNDING * state.value:
             state = at(state, present)
-        state, value = LAWS[rule.law].step(state, reading, now.mono_ms, None if used is None else used * rule.used_times)
-        loop.state, loop.since_ms = state, now.mono_ms
+        state, value = law.step(state, reading, now.mono_ms, None if used is None else used * rule.used_times)
+        told = state.worst is not None or reading is None  # what was bad is answered: the next reading is of what came after it
+        next_ms = now.mono_ms + 1000 * (rule.interval_s - law.over_s)
+        loop.since_ms = now.mono_ms if told else min(now.mono_ms, max(loop.since_ms, next_ms))
+        loop.state, loop.moved_ms = state, now.mono_ms
         words = WORDS[state.why].format(metric=rule.metric, reading=reading, level=rule.level)
         return Choice(value, reading, words, state.edge, state.hold_ms / 1000)
 
@@ -98,7 +105,7 @@ class Governor:
         newest = self._latest(rule.used_metric, rule.used_subject)
         if newest is None or not LAWS[rule.law].peak:
             return newest
-        points = self._series.points(rule.used_metric, rule.used_subject, loop.since_ms + 1, now.mono_ms)
+        points = self._series.points(rule.used_metric, rule.used_subject, loop.moved_ms + 1, now.mono_ms)
         return max([newest, *(value for _, value in points)])
 
 
