@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from stead.actuators.service import Generation, Service, actuator
-from stead.host import LocalHost, SystemClock
+from stead.host import LocalHost
 from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
 from stead.model.workload import WorkloadSpec
 from stead.workloads.process import ProcessWorkloads
+from tests.actuators.workloads import running, target
 
 GOOD = "import time; time.sleep(60)"
 
@@ -24,22 +25,12 @@ async def driver(tmp_path: Path) -> AsyncIterator[ProcessWorkloads]:
         WorkloadSpec("web", (sys.executable, "-c", GOOD), workers=2, start_grace_s=0.1, stop_grace_s=1.0),
         WorkloadSpec("frail", (sys.executable, "-c", bad), workers=2, start_grace_s=1.0, stop_grace_s=1.0, backoff_s=0.1),
     ]
-    made = ProcessWorkloads(specs, tmp_path, LocalHost(), SystemClock())
-    for name in made.names():
-        assert await made.settle(name, 20)
-    yield made
-    await made.stop_all()
-    await made.close()
-
-
-def target(driver: ProcessWorkloads, name: str = "web") -> Target:
-    status = driver.status(name)
-    assert status is not None
-    return Target("workload", name, {"id": status.id})
+    async with running(specs, tmp_path) as made:
+        yield made
 
 
 async def test_a_restart_is_a_higher_generation_of_every_worker(driver: ProcessWorkloads) -> None:
-    service, host, web = Service({"process": driver}), LocalHost(), target(driver)
+    service, host, web = Service({"process": driver}), LocalHost(), target(driver, "web")
     assert await service.read(host, web) == Generation(1)
     old = {worker.pid for worker in driver.status("web").workers}  # type: ignore[union-attr]
     await service.write(host, web, Generation(2))
@@ -50,7 +41,7 @@ async def test_a_restart_is_a_higher_generation_of_every_worker(driver: ProcessW
 
 
 async def test_its_plan_says_that_nothing_undoes_it_and_that_it_is_never_repeated(driver: ProcessWorkloads) -> None:
-    step = actuator({"process": driver}).plan(target(driver), Generation(1), Generation(2))
+    step = actuator({"process": driver}).plan(target(driver, "web"), Generation(1), Generation(2))
     assert (step.undo, step.repeat, step.diff) == ("none", False, {"generation": (1, 2)})
     assert "un-restarted" in step.undo_reason and step.duration_s > 2 * 1.0
 
@@ -68,7 +59,7 @@ async def test_a_restart_that_halts_reads_as_not_done_and_can_be_wanted_again(dr
 
 
 async def test_a_reader_waits_for_a_restart_under_way(driver: ProcessWorkloads) -> None:
-    service, host, web = Service({"process": driver}), LocalHost(), target(driver)
+    service, host, web = Service({"process": driver}), LocalHost(), target(driver, "web")
     await driver.restart("web", 2)
     assert driver.status("web").reached == 1  # type: ignore[union-attr]
     assert await asyncio.wait_for(service.read(host, web), 20) == Generation(2)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from stead.actuators.workload import Count, Workload, actuator
-from stead.host import LocalHost, SystemClock
+from stead.host import LocalHost
 from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
 from stead.model.workload import WorkloadSpec
 from stead.workloads.process import ProcessWorkloads
+from tests.actuators.workloads import running, target
 
 
 @pytest.fixture
@@ -21,22 +22,12 @@ async def driver(tmp_path: Path) -> AsyncIterator[ProcessWorkloads]:
         WorkloadSpec("jobs", (sys.executable, "-c", "import time; time.sleep(60)"), max_workers=3, start_grace_s=0.1),
         WorkloadSpec("single", (sys.executable, "-c", one_only), max_workers=3, start_grace_s=1.0, backoff_s=0.1),
     ]
-    made = ProcessWorkloads(specs, tmp_path, LocalHost(), SystemClock())
-    for name in made.names():
-        assert await made.settle(name, 20)
-    yield made
-    await made.stop_all()
-    await made.close()
-
-
-def target(driver: ProcessWorkloads, name: str = "jobs") -> Target:
-    status = driver.status(name)
-    assert status is not None
-    return Target("workload", name, {"id": status.id})
+    async with running(specs, tmp_path) as made:
+        yield made
 
 
 async def test_the_count_is_set_and_put_back_exactly(driver: ProcessWorkloads) -> None:
-    workload, host, jobs = Workload({"process": driver}), LocalHost(), target(driver)
+    workload, host, jobs = Workload({"process": driver}), LocalHost(), target(driver, "jobs")
     before = await workload.read(host, jobs)
     assert before == Count(1)
     await workload.write(host, jobs, Count(3))
@@ -49,7 +40,7 @@ async def test_the_count_is_set_and_put_back_exactly(driver: ProcessWorkloads) -
 
 @pytest.mark.parametrize(("asked", "planned"), [(2, 2), (9, 3), (0, 1)])
 async def test_a_plan_keeps_within_the_workload_s_bounds(driver: ProcessWorkloads, asked: int, planned: int) -> None:
-    step = actuator({"process": driver}).plan(target(driver), Count(1), Count(asked))
+    step = actuator({"process": driver}).plan(target(driver, "jobs"), Count(1), Count(asked))
     assert (step.before, step.want, step.undo, step.repeat) == ({"count": 1}, {"count": planned}, "exact", True)
 
 
@@ -68,5 +59,5 @@ async def test_another_life_of_the_name_is_not_touched(driver: ProcessWorkloads)
     with pytest.raises(SteadError):
         await workload.write(host, gone, Count(2))
     with pytest.raises(SteadError, match="can't be scaled"):
-        await workload.write(host, target(driver), ABSENT)
+        await workload.write(host, target(driver, "jobs"), ABSENT)
     assert driver.status("jobs").wanted == 1  # type: ignore[union-attr]

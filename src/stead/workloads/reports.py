@@ -17,8 +17,8 @@ STALE_MS = 10_000
 LIMIT_BYTES = 256 * 1024
 
 
-class Report(msgspec.Struct, frozen=True):
-    """One worker's file. Every key is optional."""
+class _Figures(msgspec.Struct, frozen=True):
+    """What one worker says, and all of them together."""
 
     requests_total: int | None = None
     errors_total: int | None = None
@@ -28,20 +28,17 @@ class Report(msgspec.Struct, frozen=True):
     oldest_job_s: float | None = None
     arrival_per_s: float | None = None
     service_s: float | None = None
+
+
+class Report(_Figures, frozen=True):
+    """One worker's file. Every key is optional."""
+
     latency_ms: tuple[float, ...] | None = None
 
 
-class Joined(msgspec.Struct, frozen=True):
+class Joined(_Figures, frozen=True):
     """The reports of all workers as one. The queue is shared: its largest report counts, busy and capacity add up."""
 
-    requests_total: int | None = None
-    errors_total: int | None = None
-    busy: float | None = None
-    capacity: float | None = None
-    queue_depth: float | None = None
-    oldest_job_s: float | None = None
-    arrival_per_s: float | None = None
-    service_s: float | None = None
     latency_p95_ms: float | None = None
 
 
