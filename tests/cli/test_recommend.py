@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stead.model.advice import AdviceList, ApplyAdvice, GetAdvice
+from stead.model.advice import Advice, AdviceList, ApplyAdvice, GetAdvice
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from stead.model.messages import RunList
 from tests.cli.conftest import Call
@@ -28,8 +28,27 @@ def test_what_is_left_out_is_said(agent: FakeAgent, call: Call) -> None:
 
 
 def test_no_advice_is_a_sentence(agent: FakeAgent, call: Call) -> None:
+    agent.answers[GetAdvice] = AdviceList((), 604_800.0, 86_400.0, measured=3)
+    assert "nothing to recommend from the last 7 d: limits and workers fit" in call("recommend").stdout
+
+
+def test_what_was_not_measured_does_not_fit(agent: FakeAgent, call: Call) -> None:
     agent.answers[GetAdvice] = AdviceList((), 604_800.0, 86_400.0)
-    assert "nothing to recommend from the last 7 d" in call("recommend").stdout
+    shown = call("recommend").stdout
+    assert "too little has been measured yet" in shown and "each 5 min" in shown and "fit what" not in shown
+
+
+@pytest.mark.parametrize(
+    ("over_s", "at_least_s", "options"),
+    [(604_800.0, 86_400.0, ""), (300.0, 300.0, " --over 5m"), (86_400.0, 90.0, " --over 1d --at-least 90s")],
+)
+def test_the_command_that_applies_it_is_whole(
+    agent: FakeAgent, call: Call, over_s: float, at_least_s: float, options: str
+) -> None:
+    """An id belongs to the span that it was found in."""
+    advice = Advice("4f1c09aa", "limit", "cgroup:/a.service@7", "Lower it", "unused", "much", "none", "limit", {"pids_max": 9})
+    agent.answers[GetAdvice] = AdviceList((advice,), over_s, at_least_s)
+    assert f"    apply  stead recommend --apply 4f1c09aa{options}" in call("recommend").stdout.splitlines()
 
 
 @pytest.mark.parametrize("text", ["7", "a week", "-1d", "1y"])

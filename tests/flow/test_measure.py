@@ -160,7 +160,7 @@ def test_what_was_changed_at_about_the_same_time_helped_together() -> None:
 
 
 def test_too_little_is_known() -> None:
-    assert measured(run(), series(0), at(430))[1] == Measured(None, 0, None, "only 0 readings are known from before the change")
+    assert measured(run(), series(0), at(430))[1] == Measured(None, 0, None, "no reading is known from before the change")
     said, _, reason = result(run(), series(402, shop=lambda second: wait(second, 0)), 402)
     assert said == "inconclusive" and "only 2 readings are known from after" in reason
     unpredicted = msgspec.structs.replace(run(), proposal=proposal())

@@ -39,7 +39,8 @@ async def advice(wired: Wired, body: GetAdvice) -> AdviceList:
         cores=float(os.cpu_count() or 1),
     )
     found, short = advise.advise(measured, body.at_least_s)
-    return AdviceList(found, body.over_s, body.at_least_s, short, top)
+    enough = {use.subject for use in present.values() if use.covered_s >= body.at_least_s}
+    return AdviceList(found, body.over_s, body.at_least_s, short, top, len(enough))
 
 
 def dear(wired: Wired, process: ProcessUse) -> bool:

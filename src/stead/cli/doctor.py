@@ -230,7 +230,8 @@ def capability_check(root: Path) -> Check:
     missing = [f"{name} ({loss})" for bit, (name, loss) in CAPABILITIES.items() if not held >> bit & 1]
     if not missing:
         return Check("capabilities", "ok", ", ".join(name for name, _ in CAPABILITIES.values()))
-    return Check("capabilities", "warn", f"this user lacks {', '.join(missing)}", "run the agent as root or by its unit file")
+    fix = "run the agent as root or by its unit file" if os.geteuid() else "who started this container or machine withheld it"
+    return Check("capabilities", "warn", f"this user lacks {', '.join(missing)}", fix)
 
 
 def agent_check(paths: Paths) -> Check:

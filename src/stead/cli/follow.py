@@ -16,6 +16,7 @@ TOPICS = (
 )
 INDENT = " " * 10
 STYLES = {"found": "warning", "critical": "critical", "cleared": "good", "proposed": "warning", "undo": "critical"}
+STATIONS = {"verifying": "acted", "held": "verified", "kept": "verified", "undo_failed": "undo", "acting": "act"}
 
 
 class Follower:
@@ -58,7 +59,8 @@ class Follower:
         (self.leased.discard if one.lease_until_ms is None or one.final else self.leased.add)(one.id)
         if before == one.state:
             return []
-        if one.proposal.requester.kind == "user" and all(step.actuator == "autonomy" for step in one.proposal.steps):
+        steps = one.proposal.steps
+        if one.proposal.requester.kind == "user" and steps and all(step.actuator == "autonomy" for step in steps):
             return _order_lines(one, one.updated_ms or at_ms)
         lines = [] if before is not None else self._proposed(one)
         return [*lines, *_state_lines(one, one.updated_ms or at_ms)]
@@ -108,7 +110,7 @@ def _decided(run: Run) -> list[str]:
 
 def _state_lines(run: Run, at_ms: int) -> list[str]:
     """What a state means for whoever watches."""
-    name, short = run.proposal.playbook, short_ids([run.id])[run.id]
+    name, short = _named(run), short_ids([run.id])[run.id]
     if run.state == "advised":
         return [f"{INDENT}nothing was changed: `stead mode act` lets it act"]
     if run.state == "waiting":
@@ -124,10 +126,16 @@ def _state_lines(run: Run, at_ms: int) -> list[str]:
         "undone": f"{name}: put back, read back and recorded",
         "undo_failed": f"{name}: could not be put back: {run.reason}",
     }
-    station = {"verifying": "acted", "held": "verified", "kept": "verified", "undo_failed": "undo", "acting": "act"}.get(
-        run.state, run.state
-    )
+    station = STATIONS.get(run.state, run.state)
+    if run.state == "approved" and not run.approvals:
+        station = "allowed"  # by the policy: no person was asked
     return [_line(at_ms, station, words.get(run.state, f"{name}: {reason_of(run) or MEANINGS.get(run.state, run.state)}"))]
+
+
+def _named(run: Run) -> str:
+    """The playbook, and what it is for: many of the same may be under way."""
+    proposal = run.proposal
+    return f"{proposal.playbook} on {target_of(proposal)}" if proposal.steps or proposal.labels else proposal.playbook
 
 
 def _order_lines(run: Run, at_ms: int) -> list[str]:

@@ -43,7 +43,7 @@ def run_lines(run: Run, now_ms: int) -> list[str]:
     for index, step in enumerate(proposal.steps):
         lines += ["", *step_lines(step, index, _receipt(run, index))]
         lines += [f"  now: {printable(governed_words(step, one))}" for one in run.governed if one.step == index]
-    if proposal.impossible:
+    if proposal.impossible and proposal.impossible != run.reason:
         lines += ["", f"can't be planned: {printable(proposal.impossible)}"]
     if run.decision is not None:
         lines += ["", "decision", *(f"  {line}" for line in decision_lines(run.decision))]
@@ -58,7 +58,7 @@ def _facts(run: Run, now_ms: int) -> list[tuple[str, Cell]]:
         ("id", run.id),
         ("state", (f"{run.state}: {meaning}".rstrip(": "), STATE_STYLES.get(run.state, ""))),
         ("playbook", f"{proposal.playbook} (risk {proposal.risk}, tier {proposal.tier}, confidence {proposal.confidence:.2f})"),
-        ("target", target_of(proposal)),
+        *([("target", target_of(proposal))] if proposal.steps or proposal.labels else []),
         ("asked by", actor(proposal.requester)),
         ("plan", proposal.plan_hash or "none"),
     ]
@@ -159,7 +159,7 @@ def target_of(proposal: Proposal) -> str:
 
 def prediction(one: Prediction) -> str:
     """What the change should do, as said before it is made."""
-    move = f"{one.at_least:.0%}" if one.relative else f"{one.at_least:g}"
+    move = f"{100 * one.at_least:.0f} %" if one.relative else number(one.at_least)
     base = f", from {number(one.baseline)}" if one.baseline is not None else ", from a baseline not known yet"
     beside = "".join(f", while {control.metric} of {plain(control.subject)} goes on" for control in one.control)
     if one.twin is not None:
@@ -185,7 +185,9 @@ def undo_words(run: Run) -> str:
 def reason_of(run: Run) -> str:
     """Why it is in its state, where that says more than the state and what is shown beside it; else empty."""
     told = ("; ".join(run.decision.reasons) if run.decision else "", run.verdict.reason if run.verdict else "")
-    return "" if run.reason in told or run.state in ("advised", "undoing", "undone") else run.reason
+    return (
+        "" if run.reason in told or run.state in ("advised", "undoing", "undone") else run.reason.removeprefix(f"{run.state}: ")
+    )
 
 
 def expiry(at_ms: int, now_ms: int) -> str:

@@ -23,6 +23,7 @@ EXAMPLES = examples(
 )
 HEADS: Final = {"limit": "Limits", "workers": "Workers", "merging": "Equal pages", "consumer": "Top consumers"}
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_WEEK_S, _DAY_S = UNITS["w"], UNITS["d"]
 _STOPPED: Final = frozenset(("refused", "failed", "unsupported", "conflict", "undo_failed"))
 
 
@@ -58,7 +59,7 @@ def recommend(session: Session, over_s: float, at_least_s: float, chosen: str, y
         what = f"no recommendation has the id {chosen!r} now" if not found else f"{chosen!r} is the start of more than one id"
         raise SteadError(what, "", "`stead recommend` lists them", code="advice.unknown")
     if not session.json:
-        for line in advice_lines(found[0]):
+        for line in advice_lines(found[0])[:-1]:
             click.echo(line)
     confirm("Apply it?", yes, "not applied", "advice.declined")
     run = session.ask(ApplyAdvice(found[0].id, over_s, min(at_least_s, over_s)), RunList).runs[0]
@@ -81,9 +82,13 @@ def lines(answer: AdviceList) -> list[str]:
     for kind, head in HEADS.items():
         listed = [one for one in answer.advice if one.kind == kind]
         if listed:
-            found += ["", styled(head, "bold"), *(line for one in listed for line in advice_lines(one))]
+            asked = _asked(answer)
+            found += ["", styled(head, "bold"), *(line for one in listed for line in advice_lines(one, asked))]
     if not answer.advice:
-        found.append(f"nothing to recommend from the last {duration(answer.over_s)}: limits and workers fit what was measured")
+        why = "limits and workers fit what was measured" if answer.measured else "too little has been measured yet"
+        found.append(f"nothing to recommend from the last {duration(answer.over_s)}: {why}")
+        if not answer.measured and not answer.too_short:
+            found.append("what units, containers, workloads and processes take is summed up each 5 min (`agent.snapshot_s`)")
     if answer.too_short:
         longest = max(answer.too_short.values())
         found += [
@@ -94,9 +99,21 @@ def lines(answer: AdviceList) -> list[str]:
     return found[1:] if found and not found[0] else found
 
 
-def advice_lines(one: Advice) -> list[str]:
-    """One piece of advice: what to do, why, what it saves, what it risks, and how."""
-    how = f"can't be applied by a command: {one.impossible}" if one.impossible else f"stead recommend --apply {one.id}"
+def _asked(answer: AdviceList) -> str:
+    """The options that this list was asked for with: its ids are of that list, and --apply needs the same."""
+    over = f" --over {_length(answer.over_s)}" if answer.over_s != _WEEK_S else ""
+    return over + (f" --at-least {_length(answer.at_least_s)}" if answer.at_least_s != min(_DAY_S, answer.over_s) else "")
+
+
+def _length(seconds: float) -> str:
+    """A length as `--over` takes it: 90s, 12h, 30d."""
+    unit = next(one for one in ("w", "d", "h", "m", "s") if seconds % UNITS[one] == 0 or one == "s")
+    return f"{seconds / UNITS[unit]:g}{unit}"
+
+
+def advice_lines(one: Advice, asked: str = "") -> list[str]:
+    """One piece of advice: what to do, why, what it saves, what it risks, and how. `asked`: options that it was found with."""
+    how = f"can't be applied by a command: {one.impossible}" if one.impossible else f"stead recommend --apply {one.id}{asked}"
     return [
         f"  {one.id}  {printable(one.title)}",
         f"    why    {printable(one.reason)}",

@@ -91,8 +91,8 @@ class Stead(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], VERBS, 1)
-            hint = f"did you mean `stead {near[0]}`?" if near else "`stead --help` lists the verbs"
-            ctx.fail(f"there is no verb {args[0]!r}: {hint}")
+            meant = "config check" if args[0] == "check" else near[0] if near else ""
+            ctx.fail(f"there is no verb {args[0]!r}" + (f": did you mean `stead {meant}`?" if meant else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from stead.ledger.said import Plan, Said, blob_of, plan_of, said
-from stead.ledger.words import AGAIN, RENEWED, number, plain, step_words, words_of
+from stead.ledger.words import AGAIN, RENEWED, number, plain, plainly, step_words, words_of
 from stead.model.change import Step
 from stead.model.errors import EXIT_FAILURE, SteadError
 from stead.model.ledger_messages import BlobList, EntryPage, SearchEntries
@@ -302,7 +302,7 @@ def _state_words(plan: Plan, entries: Sequence[Said]) -> str:
         would = {"allow": "would act", "ask": "would ask", "deny": "would refuse"}.get(plan.would, "would refuse")
         return f"{plan.playbook} {would}; in mode {plan.mode} nothing was changed"
     if plan.impossible:
-        return f"{plan.playbook} is {state}: {plan.impossible}"
+        return f"{plan.playbook} is {state}: {plan.impossible.removeprefix(f'{state}: ')}"
     if last is not None and last.body.get("undo_reason") == "person" and state != "undo_failed":
         reason = "a person asked for it to be put back"
     words = {
@@ -311,4 +311,4 @@ def _state_words(plan: Plan, entries: Sequence[Said]) -> str:
         "held": f"{plan.playbook} is in force: {what if reason == RENEWED else reason or what}",
         "kept": f"{plan.playbook} was done and stays: {reason or what}",
     }
-    return words.get(state, f"{plan.playbook} is {state.replace('_', ' ')}" + (f": {reason}" if reason else ""))
+    return words.get(state, f"{plan.playbook} is {state.replace('_', ' ')}" + (f": {plainly(reason)}" if reason else ""))

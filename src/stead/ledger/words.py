@@ -314,10 +314,11 @@ def _run_words(one: Said, plan: Plan) -> str:
     if state == "undoing":
         return f"is being put back: {UNDO_WORDS.get(str(body.get('undo_reason')), reason or 'it must not stay')}"
     words = STATES.get(state, state.replace("_", " "))
-    return words if state in OWN_WORDS or not reason or reason in UNDO_WORDS else f"{words}: {_plainly(reason)}"
+    return words if state in OWN_WORDS or not reason or reason in UNDO_WORDS else f"{words}: {plainly(reason)}"
 
 
-def _plainly(reason: str) -> str:
+def plainly(reason: str) -> str:
+    """The reason of an entry as people say it: "put back: no_help" is "it did not help"."""
     head, _, code = reason.partition(": ")
     return UNDO_WORDS[code] if head == "put back" and code in UNDO_WORDS else reason
 

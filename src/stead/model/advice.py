@@ -50,13 +50,17 @@ class GetAdvice(msgspec.Struct, frozen=True, tag="advice"):
 
 
 class AdviceList(msgspec.Struct, frozen=True, tag="advice"):
-    """Answer to GetAdvice. `too_short`: subject → how long it has been measured, in seconds, where that is not enough yet."""
+    """Answer to GetAdvice. `too_short`: subject → how long it has been measured, in seconds, where that is not enough yet.
+
+    `measured`: how many subjects there was enough of.
+    """
 
     advice: tuple[Advice, ...]
     over_s: float
     at_least_s: float
     too_short: dict[str, float] = {}
     top: Top | None = None
+    measured: int = 0
 
 
 class ApplyAdvice(msgspec.Struct, frozen=True, tag="apply-advice"):

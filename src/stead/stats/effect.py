@@ -204,8 +204,12 @@ def enough(before: Sequence[float], after: Sequence[float]) -> str:
     if max(map(abs, (*before, *after)), default=0.0) > MOST:
         return "its values are too large to reckon with"
     if len(before) < LEAST_BEFORE:
-        return f"only {len(before)} readings are known from before the change"
-    return f"only {len(after)} readings are known from after the change" if len(after) < LEAST_AFTER else ""
+        return f"{_few(len(before))} known from before the change"
+    return f"{_few(len(after))} known from after the change" if len(after) < LEAST_AFTER else ""
+
+
+def _few(count: int) -> str:
+    return "no reading is" if not count else "only 1 reading is" if count == 1 else f"only {count} readings are"
 
 
 def _predicted(noisy: Sequence[float], after: Sequence[float], before: Sequence[float], moved: float = 0.0) -> Effect:
