@@ -149,6 +149,8 @@ class Actuator(Protocol[State]):
     records: is this what an interrupted write of its own leaves? Without it each field must be as before or as wanted.
     One whose `write` refuses what it would not plan, or whose changes spread, may have `put_back`, of the same shape: the write
     of an undo, which what became of the target meanwhile does not forbid, and which reaches where the change has got to.
+    One that can tell less from more may have `slowing(now, fields) -> dict`: of wanted fields, those that give the target
+    less than it has; for settings that are to slow it.
     One whose targets outgrow a plan may have `least(target, field) -> float | None`: the least that a governed field can be set
     to at this moment (None: any). A value that is lower by then is raised to it, within the range that was decided.
     """

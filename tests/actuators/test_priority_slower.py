@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stead.actuators.priority import Priority, actuator
-from stead.actuators.priority_slower import slower
+from stead.actuators.priority_slower import lowered
 from stead.model.change import Target
 from stead.model.errors import SteadError
 from stead.model.intent import Intent, Protect
+from stead.testing import FakeHost
 from tests.cgroups.recorded import RecordedHost
 
 NOW = Priority(nice=0, autogroup_nice=0, ionice_class="best_effort", ionice_level=4, policy="batch", cpus="0-3", uclamp_max=512)
@@ -33,10 +35,27 @@ NOW = Priority(nice=0, autogroup_nice=0, ionice_class="best_effort", ionice_leve
         ({"uclamp_max": 100}, True),
         ({"uclamp_min": 100}, True),  # not known now
         ({"nice": 0, "policy": "batch", "family": []}, False),
+        ({"ionice_level": 5}, True),
+        ({"ionice_class": "none"}, False),
+        ({"policy": "fifo"}, True),
     ],
 )
 def test_what_is_slower(want: dict[str, Any], is_slower: bool) -> None:
-    assert slower(NOW, want) is is_slower
+    assert bool(lowered(NOW, want)) is is_slower
+
+
+def test_who_has_no_io_class_goes_by_its_nice() -> None:
+    for nice, level, is_slower in ((0, 7, True), (0, 4, False), (0, 3, False), (19, 7, False), (-20, 1, True)):
+        now = msgspec.structs.replace(NOW, ionice_class="none", ionice_level=0, nice=nice)
+        assert bool(lowered(now, {"ionice_class": "best_effort", "ionice_level": level})) is is_slower, (nice, level)
+
+
+def test_a_remedy_that_slows_gives_nobody_more(tmp_path: Path) -> None:
+    low = Priority(nice=19, autogroup_nice=0, ionice_class="idle", ionice_level=0, policy="idle")
+    priority: Any = actuator(FakeHost(tmp_path))
+    want = {"nice": 10, "policy": "batch", "autogroup_nice": 10, "ionice_class": "best_effort", "ionice_level": 7}
+    assert priority.slowing(low, {**want, "family": ["nice=10"]}) == {"autogroup_nice": 10, "family": ["nice=10"]}
+    assert priority.slowing(Priority(nice=0, ionice_class="best_effort", ionice_level=4, policy="other"), want) == want
 
 
 def place(tmp_path: Path) -> tuple[RecordedHost, Target]:

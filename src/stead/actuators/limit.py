@@ -146,6 +146,22 @@ class LimitActuator:
             return want.drop_ins is not None  # they are all that there is of it, and as they should be
         return (bool(known) or not wanted) and all(same(key, getattr(now, key), value) for key, value in known.items())
 
+    def slowing(self, now: Limit | Absent, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the wanted limits those that give less than there is. Of IO the tighter of both counts, for each device and key."""
+        if isinstance(now, Absent):
+            return dict(fields)
+        kept: dict[str, Any] = {}
+        for key, value in fields.items():
+            present = getattr(now, key)
+            if key == "io_max" and present and value is not None:
+                value = devices.tighter(present, devices.spread(value, devices.disks(self._host)))
+                kept |= {key: value} if value != present else {}
+            elif key == "cpu_weight" and now.cpu_idle:
+                continue  # nobody has less than who is idle
+            elif value is not None and (present is None or values.tightens(key, present, value)):
+                kept[key] = value
+        return kept
+
     def least(self, target: Target, field: str) -> float | None:
         """The lowest memory.high that is not refused: what the group can't give back, and what it takes until that is written."""
         needed = working_set_bytes(self._host, self.groups, target.name) if field == "memory_high_bytes" else None

@@ -24,7 +24,7 @@ from stead.actuators.priority_cpus import format_cpus, parse_cpus
 from stead.actuators.priority_family import INHERITED, Heirs, family_within
 from stead.actuators.priority_levers import LEVEL_OF, IoClass, Priority, leader_levers, read_levers, set_levers
 from stead.actuators.priority_session import give_back, leader_of, leader_within, name_of, session_of
-from stead.actuators.priority_slower import slower
+from stead.actuators.priority_slower import lowered
 from stead.cgroups import rivals
 from stead.cgroups.insiders import Shield, protected_in_session, protected_process, shielded
 from stead.cgroups.tree import Groups
@@ -116,6 +116,12 @@ class PriorityActuator:
         wait_s = 10.0 if {"autogroup_nice", "family"} & changed.keys() else 5.0
         return Step(self.name, target, cast(Record, before), cast(Record, changed), undo, reason, duration_s=wait_s, note=note)
 
+    def slowing(self, now: Priority | Absent, fields: Mapping[str, object]) -> dict[str, object]:
+        """Of the wanted levers those that are lower than they are, and what is wanted of its family."""
+        if isinstance(now, Absent):
+            return dict(fields)
+        return {**lowered(now, fields), **{key: value for key, value in fields.items() if key == "family"}}
+
     def met(self, now: Priority | Absent, want: Priority | Absent) -> bool:
         """Is each lever that is wanted so? A lever that this system lacks, or that went with the process, can't be wanted.
 
@@ -192,7 +198,7 @@ class PriorityActuator:
 
     def _spare(self, target: Target, now: Priority, want: Mapping[str, object]) -> None:
         """SteadError where this would make a process slower that the policy, the owner or stead itself protects."""
-        why = protected_process(self._host, Groups.of(self._host), int(target.name), self._shield) if slower(now, want) else ""
+        why = protected_process(self._host, Groups.of(self._host), int(target.name), self._shield) if lowered(now, want) else ""
         if why:
             raise SteadError(f"it is {why}", str(target), "leave it as it is", code="priority.protected")
 

@@ -62,6 +62,17 @@ def spread(lines: Iterable[str], disks: Iterable[str]) -> list[str]:
     return spread_lines
 
 
+def tighter(one: Iterable[str], other: Iterable[str]) -> list[str]:
+    """Lines of io.max that allow no more than either: for each device and key the lesser of both."""
+    first, second = by_device(tidy(one)), by_device(tidy(other))
+
+    def least(name: str, key: str) -> str:
+        found = [keys[name][key] for keys in (first, second) if keys.get(name, {}).get(key, _MAX) != _MAX]
+        return min(found, key=int, default=_MAX)
+
+    return tidy(" ".join([name, *(f"{key}={least(name, key)}" for key in KEYS)]) for name in {**first, **second})
+
+
 def disks(host: Host) -> list[str]:
     """The "major:minor" of this host's disks: those with hardware (or a hypervisor) below them, not loops, maps and memory."""
     found = []

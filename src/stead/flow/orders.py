@@ -17,7 +17,7 @@ from stead.flow.place import identities
 from stead.flow.propose import BoundSetting, ProposeContext, Wish, target_of
 from stead.flow.record import autonomy_changed, hold_lifted, hold_made
 from stead.model.advice import Advice
-from stead.model.catalog import PlaybookDefinition, SettingTemplate, StateChange, StateValue, Verify
+from stead.model.catalog import PlaybookDefinition, SettingTemplate, Verify
 from stead.model.change import Hold, Run, Target
 from stead.model.errors import EXIT_APPROVAL, EXIT_FAILURE, EXIT_PAUSED, EXIT_WINDOW, SteadError
 from stead.model.observe import Now
@@ -208,7 +208,9 @@ class Orders:
             verify=Verify(window_s=RIGHT_SIZE_S, good_readings=0),
             confidence=1.0,
         )
-        setting = BoundSetting(SettingTemplate(advice.actuator, _state_of(advice), advice.subject), target)
+        setting = BoundSetting(
+            SettingTemplate(advice.actuator, dict(advice.state), advice.subject, slows=advice.kind == "consumer"), target
+        )
         labels = self._labels(advice.subject)
         run = await self.road.consider(Wish(definition, None, person, (setting,), labels=labels), place.clock.now())
         return await self._settled(run)
@@ -229,15 +231,6 @@ class Orders:
             what, fix = f"it is still being worked on after {SETTLE_S:.0f} s", "see `stead runs`, and ask again when it is done"
             raise SteadError(what, f"run {run.id}", fix, code="run.busy") from None
         return self.find(run.id)
-
-
-def _state_of(advice: Advice) -> dict[str, StateValue]:
-    """What it sets. Who is to let others go first is never brought forward by it: a nice that is higher already stays."""
-    state: dict[str, StateValue] = {**advice.state}
-    nice = state.get("nice")
-    if advice.kind == "consumer" and isinstance(nice, int):
-        state["nice"] = StateChange(add=0, at_least=nice)
-    return state
 
 
 def _is_autonomy(run: Run) -> bool:

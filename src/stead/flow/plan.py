@@ -164,6 +164,10 @@ async def _step(
     subject = wish.finding.subject if wish.finding else str(target)
     values = to_record(seen) or {}
     fields = wanted(template, values, actuator.state, subject, latest)
+    if template.slows:
+        fields = _slowing(actuator, seen, fields)
+        if not fields:
+            return None
     moved = template.govern if template.govern and fields.get(template.govern.field) is not None else None
     rule = governed(moved, fields, values, actuator.state, subject, latest) if moved else None
     fields = _fitted(actuator, target, rule, fields) if rule else fields
@@ -185,6 +189,12 @@ async def _step(
         return _lent(step, rule, template.lease_s or LEASE_S)
     lease_s = None if step.undo == "none" else template.lease_s  # what can't be put back can't be lent
     return msgspec.structs.replace(step, lease_s=lease_s)
+
+
+def _slowing(actuator: Actuator[Any], seen: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that give less than there is, as far as the actuator can tell."""
+    own = getattr(actuator, "slowing", None)
+    return own(seen, fields) if own else dict(fields)
 
 
 def _fitted(actuator: Actuator[Any], target: Target, rule: Govern, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,6 +128,7 @@ class SettingTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_s: float | None = None
     govern: GovernTemplate | None = None  # one field of the state is moved within a range while it is held
     absent: bool = False  # instead of a state: it should be gone (a process that is ended)
+    slows: bool = False  # what is lower already stays as it is: a remedy that is to slow one never gives it more
 
 
 class ControlTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
