@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +13,12 @@ import pytest
 
 from stead.model import messages as m
 from stead.model.change import Run
+from tests.e2e.relief import relief_ms
+from tests.e2e.relief import told as relief_told
 from tests.guest.bench import Bench, RefusedError
 from tests.guest.machine import Machine
 from tests.guest.stead import Stead, wait_until
-from tests.guest.units import left_behind, unit
+from tests.guest.units import DELEGATED, left_behind, unit
 
 pytestmark = [pytest.mark.guest, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -31,6 +35,70 @@ while True:
     held.append(bytearray(4 << 20)); held[-1][::4096] = bytes([1]) * len(held[-1][::4096])
     time.sleep(0.25)
 '
+"""
+FARM = """
+import json, mmap, os, random, signal, sys, time
+
+base, rounds, each = "/sys/fs/cgroup" + sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+SLICE = "/sys/fs/cgroup/store.slice/"
+paces, POPULATE = random.Random(5), 0x8000
+
+def text(path):
+    with open(path) as file:
+        return file.read()
+
+def field(path, name):
+    return next(int(line.split()[1]) for line in text(path).splitlines() if line.split()[0] == name)
+
+def leak(group, start, pace_mb):
+    pid = os.fork()
+    if pid:
+        return pid
+    with open(group + "/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    held, due = [], start
+    while True:
+        time.sleep(max(0, due - time.monotonic()))
+        held.append(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | POPULATE))
+        due = max(due + 1 / pace_mb, time.monotonic() - 1)
+
+def how(group):
+    if text(group + "/cgroup.freeze").strip() == "1":
+        return "frozen"
+    return "held" if text(group + "/memory.high").strip() != "max" else ""
+
+took, ways, most = [], [], 0
+for number in range(rounds):
+    groups = [f"{base}/leak-{number}-{one}" for one in range(each)]
+    start, pids = time.monotonic() + 2.5, {}
+    for group in groups:
+        os.mkdir(group)
+        pids[group] = leak(group, start, paces.uniform(20, 60) / each)
+    waiting, until = list(groups), start + 40
+    while waiting and time.monotonic() < until:
+        time.sleep(0.1)
+        most = max(most, int(text(SLICE + "memory.current")))
+        for group in [one for one in waiting if how(one)]:
+            took.append(time.monotonic() - start)
+            ways.append(how(group))
+            waiting.remove(group)
+    alive = all(os.waitpid(pid, os.WNOHANG) == (0, 0) for pid in pids.values())
+    killed = field(SLICE + "memory.events", "oom_kill")
+    shop = text(SLICE + "shop.service/cgroup.procs").split()
+    for group, pid in pids.items():
+        os.kill(pid, signal.SIGKILL)
+    for group, pid in pids.items():
+        with open(group + "/cgroup.freeze", "w") as file:
+            file.write("0")
+        os.waitpid(pid, 0)
+        while field(group + "/cgroup.events", "populated"):
+            time.sleep(0.05)
+        os.rmdir(group)
+    if waiting or not alive or killed or len(shop) != 1:
+        sys.exit(f"round {number}: {len(waiting)} not held, alive {alive}, kills {killed}, the shop {shop}")
+took.sort()
+print(json.dumps({"leaks": len(took), "median_s": took[len(took) // 2], "last_s": took[-1], "most": most,
+                  "held": ways.count("held"), "frozen": ways.count("frozen")}))
 """
 READER = "dd if=/dev/zero of=/var/tmp/cache bs=1M count=96 status=none; sync; cat /var/tmp/cache >/dev/null; sleep infinity"
 
@@ -91,6 +159,30 @@ def test_a_leak_is_held_before_the_slice_is_full_and_given_free_again(guest: Mac
         agent.run_in("hold-memory", "undone")
         assert number(guest, f"{leak}/memory.high") > 1 << 60
         assert left_behind(guest, "leak.service") == ""
+        agent.stop()
+
+
+LEAKS = int(os.environ.get("STEAD_LEAKS", "100"))
+TOGETHER = 5
+HOLDS_S = 30.0  # of memory left
+
+
+def test_the_protected_outlives_a_hundred_leaks_in_groups_of_five_and_nothing_is_killed(guest: Machine, agent: Stead) -> None:
+    with store(guest), unit(guest, "farm", DELEGATED, "Delegate=yes", "Slice=store.slice") as farm:
+        agent.configure(config(best_effort=[f"cgroup:{farm}/leak-*"]))
+        agent.start()
+        wait_until(lambda: agent.ask(m.GetStatus()).ticks >= 5, "it has seen how things were", 60)
+        guest.put("/run/steadtest/farm.py", FARM)
+        began = time.monotonic()
+        command = f"python3 -S /run/steadtest/farm.py {farm} {LEAKS // TOGETHER} {TOGETHER}"
+        done = guest.run(command, timeout_s=20 * LEAKS, check=False)
+        assert done.rc == 0, done.err + guest_says(guest, agent)()
+        told = json.loads(done.out)
+        findings, runs = agent.ask(m.ListFindings(cleared=True, limit=500)).findings, agent.ask(m.ListRuns(limit=500)).runs
+        took_ms = relief_ms(findings, runs, HOLDS_S)
+        print(f"{told}, {time.monotonic() - began:.0f} s; {relief_told(took_ms)}")
+        assert told["leaks"] == LEAKS // TOGETHER * TOGETHER and told["most"] < SLICE_MB * MB * 0.95
+        assert guest.out("systemctl is-active shop") == "active"
         agent.stop()
 
 
