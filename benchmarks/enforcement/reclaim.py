@@ -138,7 +138,10 @@ def measure(seconds: float) -> tuple[dict[str, Held], dict[str, Held], float, li
             wait_until(lambda: len(agent.runs("reclaim-memory")) >= 1, "it has begun", 120)
             while time.monotonic() < began + seconds:
                 time.sleep(min(EACH_S, max(0.0, began + seconds - time.monotonic())))
-                print(f"{time.monotonic() - began:.0f} s: {', '.join(shown(guest, name, before[name]) for name in before)}", flush=True)
+                print(
+                    f"{time.monotonic() - began:.0f} s: {', '.join(shown(guest, name, before[name]) for name in before)}",
+                    flush=True,
+                )
             after = {name: held(guest, name) for name in WORKLOADS}
             elapsed_s = time.monotonic() - began
             told = [f"{run.proposal.playbook} {run.state} {run.reason} {run.governed}" for run in agent.runs()]

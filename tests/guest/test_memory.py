@@ -82,6 +82,10 @@ for number in range(rounds):
             took.append(time.monotonic() - start)
             ways.append(how(group))
             waiting.remove(group)
+    over = time.monotonic() + 3
+    while time.monotonic() < over:
+        time.sleep(0.1)
+        most = max(most, int(text(SLICE + "memory.current")))
     alive = all(os.waitpid(pid, os.WNOHANG) == (0, 0) for pid in pids.values())
     killed = field(SLICE + "memory.events", "oom_kill")
     shop = text(SLICE + "shop.service/cgroup.procs").split()

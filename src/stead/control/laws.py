@@ -25,5 +25,7 @@ class ControlLaw(NamedTuple):
 
 LAWS: Final[Mapping[Law, ControlLaw]] = {
     "aimd": ControlLaw(aimd.step, {"interval_s": 5.0, "tighten": 0.15, "loosen": 0.3}),
-    "senpai": ControlLaw(senpai.step, {"interval_s": 6.0, "tighten": 0.005, "loosen": 0.5, "hold_off_s": 60.0}, peak=True, over_s=30.0),
+    "senpai": ControlLaw(
+        senpai.step, {"interval_s": 6.0, "tighten": 0.005, "loosen": 0.5, "hold_off_s": 60.0}, peak=True, over_s=30.0
+    ),
 }
