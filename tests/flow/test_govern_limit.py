@@ -113,6 +113,18 @@ async def test_of_io_it_is_never_looser_than_what_is_there(tmp_path: Path) -> No
     one.ledger.close()
 
 
+async def test_of_io_the_tightest_of_what_is_there_is_the_most(tmp_path: Path) -> None:
+    one = Host(tmp_path, 0)
+    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", b"254:0 wbps=3000000")
+    run = await one.begun("io_max")
+    rule = run.proposal.steps[0].govern
+    assert rule is not None and rule.high == 3_000_000 and run.state == "verifying"
+    assert one.files()["io.max"].startswith(b"254:0 rbps=3000000 wbps=3000000 ")
+    run = await one.hands.undo(run)
+    assert one.files()["io.max"] == b"254:0 rbps=max wbps=3000000 riops=max wiops=max\n"
+    one.ledger.close()
+
+
 async def test_an_idle_group_that_a_protected_process_came_into_is_put_back(tmp_path: Path) -> None:
     one = Host(tmp_path, 0)
     before = one.files()

@@ -121,10 +121,21 @@ def number_of(value: Any, keys: Collection[str] = ()) -> float | None:
     """The number of a field; of lines such as "8:0 rbps=1048576 wbps=max" what all these keys are. None: none, or several."""
     if not keys:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    parts = [part.partition("=") for line in value for part in line.split()] if isinstance(value, list | tuple) else []
-    found = {text for key, _, text in parts if key in keys}
+    found = _texts(value, keys)
     text = found.pop() if len(found) == 1 else ""
     return float(text) if text.isdigit() else None
+
+
+def least_of(value: Any, keys: Collection[str] = ()) -> float | None:
+    """The same, but of lines that differ the tightest number. None: there is none."""
+    if not keys:
+        return number_of(value)
+    return min((float(text) for text in _texts(value, keys) if text.isdigit()), default=None)
+
+
+def _texts(value: Any, keys: Collection[str]) -> set[str]:
+    parts = [part.partition("=") for line in value for part in line.split()] if isinstance(value, list | tuple) else []
+    return {text for key, _, text in parts if key in keys}
 
 
 def with_number(value: Any, keys: Collection[str], number: float) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from stead.control.laws import LAWS
-from stead.flow.govern_state import number_of, with_number
+from stead.flow.govern_state import least_of, with_number
 from stead.model.catalog import GovernTemplate, SettingTemplate, StateChange
 from stead.model.change import Govern
 from stead.protocols import Latest
@@ -66,14 +66,14 @@ def governed(
     """
     name, now = rule.field, present.get(rule.field)
     low, high = (float(resolved(name, end, now, subject, latest)) for end in (rule.low, rule.high))
-    held = number_of(now, rule.keys)
+    held = least_of(now, rule.keys)
     if held is not None:
         high = min(high, held)
     if is_whole(state, name):
         low, high = float(math.ceil(low)), float(math.floor(high))
     if not low < high:
         raise ImpossibleError(f"{name} can't be moved between {low:g} and {high:g}: that is no range")
-    if number_of(values.get(name), rule.keys) is None:
+    if least_of(values.get(name), rule.keys) is None:
         raise ImpossibleError(f"{name} is governed, and has no number to start with")
     own = dict(LAWS[rule.law].own)
     for key in ("interval_s", "tighten", "loosen", "dead_band", "hold_off_s", "hold_off_max_s"):
@@ -100,7 +100,7 @@ def governed(
 def started(rule: Govern, values: Mapping[str, Any]) -> dict[str, Any]:
     """The wanted fields, with the governed one inside its range."""
     value = values[rule.field]
-    clipped = max(rule.low, min(rule.high, number_of(value, rule.keys) or 0.0))
+    clipped = max(rule.low, min(rule.high, least_of(value, rule.keys) or 0.0))
     return {**values, rule.field: with_number(value, rule.keys, math.ceil(clipped) if isinstance(value, int) else clipped)}
 
 
