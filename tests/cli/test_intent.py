@@ -33,9 +33,9 @@ def test_what_an_intent_matches_now_is_shown_with_what_is_left_alone(crowd: Crow
     crowd.group("/batch.slice")
     crowd.born(30, "sshd", group="/batch.slice")
     assert plain(intent_lines(matched_now(CONFIG, crowd.host))) == [
-        "protect        shop                 web (pid 10); p95 of cpu pressure below 5 over 60 s",
+        "protect        shop                 web (pid 10); p95 of CPU pressure below 5 % over 60 s",
         "may be slowed  process:make         make (pid 20) (2 processes)",
-        "may be slowed  cgroup:/batch.slice  nothing matches now",
+        "may be slowed  cgroup:/batch.slice  nothing that may be slowed matches now",
         "                                    left alone: /batch.slice: sshd (pid 30) is in it, and is the way in by ssh",
     ]
 
@@ -48,10 +48,14 @@ def test_many_are_counted() -> None:
 @pytest.mark.parametrize(
     ("lost", "miss", "words"),
     [
-        ({"cpu": 4.25, "memory": None, "io": 0.0}, None, "web (pid 1); held up for cpu 4.25 %, io 0 % of its time"),
+        (
+            {"cpu": 4.25, "memory": None, "io": 0.0},
+            None,
+            "web (pid 1); held up 4.25 % of its time for CPU, 0 % of its time for IO",
+        ),
         ({"cpu": None, "memory": None, "io": None}, None, "web (pid 1); what it loses is not known"),
-        ({"cpu": 9.0}, 1.8, "web (pid 1); held up for cpu 9 % of its time; below 5: 1.8 times that, missed"),
-        ({"cpu": 2.0}, 0.4, "web (pid 1); held up for cpu 2 % of its time; below 5: 0.4 times that, kept"),
+        ({"cpu": 9.0}, 1.8, "web (pid 1); held up 9 % of its time for CPU; below 5: 1.8 times that, missed"),
+        ({"cpu": 2.0}, 0.4, "web (pid 1); held up 2 % of its time for CPU; below 5: 0.4 times that, kept"),
     ],
 )
 def test_an_agent_tells_what_is_lost_and_how_an_objective_is_kept(lost: dict[str, float], miss: float | None, words: str) -> None:
@@ -92,3 +96,25 @@ def test_the_doctor_says_nothing_of_what_nobody_asked_for_and_what_can_not_be_he
     assert intent_checks(Config(), crowd.host) == []
     (check,) = intent_checks(CONFIG, FakeHost(tmp_path, system="windows"))
     assert (check.result, "only Linux" in check.detail) == ("warn", True)
+
+
+def test_a_script_is_told_by_its_own_name_and_who_is_left_alone_with_the_reason(crowd: Crowd) -> None:
+    """A pattern that PID 1 or protected work fits too: it says so, instead of that nothing fits."""
+    for pid in range(40, 46):
+        crowd.born(pid, "python3", f"/usr/bin/python3 job-{pid}.py")
+    crowd.born(1, "systemd", parent=0)
+    crowd.born(50, "bash", "bash nightly.sh")
+    shop = Protect(("process:job-4[1-5].py",), "shop")
+    told = plain(
+        intent_lines(matched_now(Config(protect=(shop,), best_effort=("process:job-*", "nightly.sh", "*ystem*")), crowd.host))
+    )
+    assert told == [
+        "protect        shop                job-41.py (pid 41), job-42.py (pid 42), job-43.py (pid 43), job-44.py (pid 44)"
+        " and 1 more",
+        "may be slowed  process:job-*       job-40.py (pid 40)",
+        "                                   left alone: job-41.py (pid 41), job-42.py (pid 42), job-43.py (pid 43),"
+        " job-44.py (pid 44) and 1 more: protected",
+        "may be slowed  process:nightly.sh  nightly.sh (pid 50)",
+        "may be slowed  process:*ystem*     nothing that may be slowed matches now",
+        "                                   left alone: systemd (pid 1): the init system",
+    ]

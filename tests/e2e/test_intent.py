@@ -204,7 +204,7 @@ def test_an_agent_tells_what_its_intent_stands_for(tmp_path: Path, config: dict[
         wait_until(lambda: waits(one) is not None, "what the shop waits is known")
         told = {each.role: each for each in one.ask(m.GetStatus()).intent}
         assert told["protect"].found == (f"{SHOP} (pid {shop.process.pid})",)
-        assert told["protect"].objective == "mean of cpu pressure below 90 over 5 s" and told["protect"].miss is not None
+        assert told["protect"].objective == "mean of CPU pressure below 90 % over 5 s" and told["protect"].miss is not None
         assert told["best_effort"].found == (f"{HOG} (pid {greedy.pid})",)
         assert one.stop() == 0
 

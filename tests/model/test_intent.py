@@ -142,6 +142,7 @@ def test_every_mistake_has_its_place():
         (Objective(5.0), "it needs a metric or a pressure, and one of them only"),
         (Objective(5.0, "api.latency_p95", "cpu"), "it needs a metric or a pressure, and one of them only"),
         (Objective(0.0, pressure="cpu"), "below is 0"),
+        (Objective(300.0, pressure="cpu"), "below is 300, and a pressure is a percentage of the time"),
         (Objective(5.0, pressure="io", window_s=3600), "window_s is 3600"),
         (Objective(5.0, pressure="io"), ""),
         (Objective(300.0, "api.latency_p95", subject="workload:web"), ""),

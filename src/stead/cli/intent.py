@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from stead.cli.table import printable, styled
 from stead.cli.words import number
 from stead.model.config import Config
-from stead.model.intent import Matched
+from stead.model.intent import RESOURCE_WORDS, Matched
 
 if TYPE_CHECKING:
     from stead.protocols import Host
@@ -50,14 +50,15 @@ def intent_lines(matched: tuple[Matched, ...]) -> list[str]:
 def _found(one: Matched) -> str:
     """Who it is, what it loses, and its objective."""
     if not one.found:
-        words = "nothing matches now"
+        words = "nothing that may be slowed matches now" if one.left_out else "nothing matches now"
     else:
         more = f" and {len(one.found) - MOST} more" if len(one.found) > MOST else ""
         count = f" ({one.processes} processes)" if one.processes > len(one.found) else ""
         words = f"{', '.join(one.found[:MOST])}{more}{count}"
     if one.lost:
-        told = [f"{resource} {number(value, 'percent')}" for resource, value in one.lost.items() if value is not None]
-        words += f"; held up for {', '.join(told)} of its time" if told else "; what it loses is not known"
+        known = [(RESOURCE_WORDS[resource], value) for resource, value in one.lost.items() if value is not None]
+        told = ", ".join(f"{number(value, 'percent')} of its time for {resource}" for resource, value in known)
+        words += f"; held up {told}" if told else "; what it loses is not known"
     if one.objective:
         miss = "" if one.miss is None else f": {number(one.miss, 'ratio')} times that, {'missed' if one.miss > 1 else 'kept'}"
         words += f"; {one.objective}{miss}"

@@ -185,9 +185,8 @@ def undo_words(run: Run) -> str:
 def reason_of(run: Run) -> str:
     """Why it is in its state, where that says more than the state and what is shown beside it; else empty."""
     told = ("; ".join(run.decision.reasons) if run.decision else "", run.verdict.reason if run.verdict else "")
-    return (
-        "" if run.reason in told or run.state in ("advised", "undoing", "undone") else run.reason.removeprefix(f"{run.state}: ")
-    )
+    shown = run.reason in told or run.state in ("advised", "undoing", "undone")
+    return "" if shown else run.reason.removeprefix(f"{run.state}: ")
 
 
 def expiry(at_ms: int, now_ms: int) -> str:

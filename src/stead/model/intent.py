@@ -22,6 +22,7 @@ LOST: Final[dict[Resource, str]] = {  # the metric of what protected work loses
     "memory": "infra.protected_memory_stall",
     "io": "infra.protected_io_stall",
 }
+RESOURCE_WORDS: Final[dict[Resource, str]] = {"cpu": "CPU", "memory": "memory", "io": "IO"}
 KINDS: Final[tuple[Kind, ...]] = ("service", "cgroup", "process")
 # groups in which something runs that is never slowed; who slows one of their ancestors slows them too
 _GUARDED: Final = {
@@ -61,8 +62,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __str__(self) -> str:
         """In words: "p95 of api.latency_p95 of workload:web below 300 over 60 s"."""
         of = f" of {self.subject}" if self.subject else ""
-        what = f"{self.pressure} pressure" if self.pressure else f"{self.metric}{of}"
-        return f"{self.statistic} of {what} below {self.below:g} over {self.window_s:g} s"
+        what = f"{RESOURCE_WORDS[self.pressure]} pressure" if self.pressure else f"{self.metric}{of}"
+        return f"{self.statistic} of {what} below {self.below:g}{' %' if self.pressure else ''} over {self.window_s:g} s"
 
 
 class Protect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,12 +122,18 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def fits_process(self, name: str, command: str) -> bool:
         """Does a process of this name (the kernel keeps 15 characters) and command line match?"""
-        if self.kind != "process":
-            return False
         if self.by_command:
             return fnmatchcase(command, self.glob)
+        return bool(self.called(name, command))
+
+    def called(self, name: str, command: str) -> str:
+        """What a process that matches is called: the one of its names that does, as a script's own; empty where none does."""
+        if self.kind != "process":
+            return ""
+        if self.by_command:
+            return name if fnmatchcase(command, self.glob) else ""
         words = [name, *(word.rpartition("/")[2] for word in command.split(" ", 2)[:2] if not word.startswith("-"))]
-        return any(fnmatchcase(word, self.glob) for word in words if word)
+        return next((word for word in words if word and fnmatchcase(word, self.glob)), "")
 
     def fits_group(self, path: str) -> bool:
         """Does a control group match: by its path, or a service by the name of its unit, with or without `.service`?"""
@@ -222,9 +229,11 @@ def guarded(name: str) -> str:
 
 def _objective(one: Objective) -> tuple[str, str] | None:
     if bool(one.metric) == (one.pressure is not None):
-        return "it needs a metric or a pressure, and one of them only", "keep one of the two"
+        return "it needs a metric or a pressure, and one of them only", "keep one of the two" if one.metric else "name one"
     if not 0 < one.below < float("inf"):
         return f"below is {one.below:g}", "give a number above 0"
+    if one.pressure is not None and one.below > 100:
+        return f"below is {one.below:g}, and a pressure is a percentage of the time", "give a number up to 100"
     if not 0 < one.window_s <= 600:
         return f"window_s is {one.window_s:g}", "give seconds above 0, and at most 600"
     return None

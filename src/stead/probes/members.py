@@ -26,12 +26,26 @@ _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") els
 _MOST_ANCESTORS: Final = 64
 _MOST_CHARACTERS: Final = 4096
 _MOST_PLACES: Final = 256
+_MOST_NAMED: Final = 4
 
 
 class Known:
     """One process as it was last looked at: its groups, and which patterns it fits by itself."""
 
-    __slots__ = ("due_ms", "guard", "last", "name", "parent", "path", "protects", "slowed_by", "task", "unified")
+    __slots__ = (
+        "called",
+        "due_ms",
+        "guard",
+        "last",
+        "name",
+        "parent",
+        "path",
+        "protects",
+        "slowed_by",
+        "spared",
+        "task",
+        "unified",
+    )
 
     def __init__(self, task: Task, path: str, unified: str) -> None:
         self.task, self.name = task, task.name
@@ -42,6 +56,13 @@ class Known:
         self.guard = ""  # why it is never slowed
         self.protects: set[int] = set()
         self.slowed_by = ""  # the process pattern that it fits itself
+        self.spared = ""  # the same of one that is protected, or never slowed
+        self.called = task.name  # by the pattern: a script's name says more than its interpreter's
+
+    @property
+    def title(self) -> str:
+        """What people are told that it is."""
+        return f"{self.called} (pid {self.task.pid})"
 
     def is_as(self, before: Known, fields: tuple[str, ...]) -> bool:
         """The same process of the same parent in the same groups, and the same in these fields?"""
@@ -109,17 +130,30 @@ class Members:
         for thing in self.protected:
             objective = thing.protect.objective if thing.protect else None
             patterns = thing.protect.match if thing.protect else ()
-            names = tuple(sorted(f"{task.name} (pid {task.pid})" for task in thing.tasks))
+            names = tuple(sorted(self._known[task.pid].title for task in thing.tasks))
             told.append(Matched("protect", thing.title, patterns, names, len(names), str(objective) if objective else ""))
         for pattern in self._slowed:
             mine = [thing for thing in self.contenders if thing.pattern == str(pattern)]
             why = tuple(f"{path}: {why}" for path, why in self.left_out.items() if _first(pattern, path))
+            why += self._spared(str(pattern))
             names = tuple(sorted(thing.path or thing.title for thing in mine))
             told.append(
                 Matched(
                     "best_effort", str(pattern), (str(pattern),), names, sum(len(thing.tasks) for thing in mine), left_out=why
                 )
             )
+        return tuple(told)
+
+    def _spared(self, pattern: str) -> tuple[str, ...]:
+        """Who fits a pattern and is left alone all the same, by the reason why."""
+        found: dict[str, list[str]] = {}
+        for one in self._known.values():
+            if one.spared == pattern:
+                found.setdefault("protected" if one.protects else one.guard, []).append(one.title)
+        told = []
+        for why, names in found.items():
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            told.append(f"{', '.join(sorted(names)[:_MOST_NAMED])}{more}: {why}")
         return tuple(told)
 
     def membership(self, host: Host, pid: int, now: Now) -> str:
@@ -147,11 +181,19 @@ class Members:
         else:
             one.guard = "the kernel" if kernel_thread else guarded(task.name)
         for index, patterns in enumerate(self._protects):
-            if any(pattern.fits_process(task.name, command) for pattern in patterns) or index in self._of(one.path)[0]:
+            fits = next((name for pattern in patterns if (name := pattern.called(task.name, command))), "")
+            if fits or index in self._of(one.path)[0]:
                 one.protects.add(index)
-        if not one.guard and not one.protects:
-            one.slowed_by = next((str(p) for p in self._slowed if p.fits_process(task.name, command)), "")
-        if before is not None and one.is_as(before, ("guard", "protects", "slowed_by")):
+                one.called = fits or one.called
+        for pattern in self._slowed if one.guard != "the kernel" else ():
+            if fits := pattern.called(task.name, command):
+                one.called = fits
+                if one.guard or one.protects:
+                    one.spared = str(pattern)
+                else:
+                    one.slowed_by = str(pattern)
+                break
+        if before is not None and one.is_as(before, ("guard", "protects", "slowed_by", "spared", "called")):
             before.name, before.last = one.name, one.last
             return before
         return one
@@ -227,8 +269,7 @@ class Members:
             return None
         thing = found.get(top.task.subject)
         if thing is None:
-            title = f"{top.task.name} (pid {top.task.pid})"
-            thing = found[top.task.subject] = Thing(top.task.subject, title, top.slowed_by)
+            thing = found[top.task.subject] = Thing(top.task.subject, top.title, top.slowed_by)
         return thing
 
     def _set_apart(self) -> None:
