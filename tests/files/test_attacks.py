@@ -126,7 +126,10 @@ def test_what_a_rule_took_comes_back_without_it(place: Place, want: str, left: s
         place.move(target, want)
 
 
-def test_what_is_held_without_a_rule_is_listed_still(place: Place) -> None:
+@pytest.mark.parametrize("made", [False, True], ids=["by-us", "at-boot"])
+def test_what_is_held_without_a_rule_is_listed_still(place: Place, made: bool) -> None:
+    if made:
+        os.mkdir(place.real("/var/.stead-quarantine"), 0o700)
     target = place.target(place.file("/var/log/x.log.1"))
     place.move(target, "quarantine")
     place.cleaner.rule_by([])

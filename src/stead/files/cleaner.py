@@ -59,6 +59,7 @@ class Cleaner:
         self.found: Found | None = None
         self._at_work = AtWork()
         self._scanning = threading.Lock()
+        self._noting = threading.Lock()  # of the two tables below, which moves and looks write
         self._scanned_ms = 0
         self._looks = 0
         self._failed: dict[str, float] = {}  # target → when it was tried in vain: it would only fail again
@@ -89,10 +90,10 @@ class Cleaner:
 
     def _forget(self) -> None:
         """Of what was touched before this look, and tried in vain a day ago."""
-        self._touched = {key: look for key, look in dict(self._touched).items() if look > self._looks}
         now_s = time.monotonic()
-        for key in [key for key, at_s in dict(self._failed).items() if now_s - at_s >= IN_VAIN_S]:
-            self._failed.pop(key, None)
+        with self._noting:
+            self._touched = {key: look for key, look in self._touched.items() if look > self._looks}
+            self._failed = {key: at_s for key, at_s in self._failed.items() if now_s - at_s < IN_VAIN_S}
 
     def candidates(self, purpose: str, subject: str) -> tuple[Target, ...]:
         """The files that may be compressed, quarantined or purged on a mount ("mount:/var"), the largest first."""
@@ -107,7 +108,8 @@ class Cleaner:
 
     def touched(self, target: Target) -> None:
         """Stead changed it: what was found before says nothing about it any more."""
-        self._touched[target.key] = self._looks + 1
+        with self._noting:
+            self._touched[target.key] = self._looks + 1
 
     def look(self, target: Target) -> Look | None:
         """One file as it is; None when that very file is nowhere. Raises SteadError, OSError.
@@ -180,14 +182,16 @@ class Cleaner:
         """
         path, identity = meant(target.name), dict(target.identity)
         self.touched(target)
-        self._failed[target.key] = time.monotonic()
+        with self._noting:
+            self._failed[target.key] = time.monotonic()
         with self._at_work.changing(path), open_way(self._root, path, None) as way:
             now = self._look(way, path, identity)
             if now is None:
                 raise FileNotFoundError(f"{target} is not there")
             if (now.place, now.compressed_copy) != (want, want == "compressed"):
                 self._change(way, path, identity, now, want, back, note, stop)
-        self._failed.pop(target.key, None)
+        with self._noting:
+            self._failed.pop(target.key, None)
         self.touched(target)
 
     def _change(

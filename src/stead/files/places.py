@@ -86,9 +86,9 @@ class Places:
         if blocked:
             raise SteadError(blocked, shown(way.at + b"/" + way.name), GRANT, code="files.quarantine")
         place = self.place(way, anchor)
+        self._remember(place)
         with self._beside(place) as at:
             if at.stat() is None:
-                self._remember(place)
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(at.name, 0o700, dir_fd=at.folder)
                     os.fsync(at.folder)
