@@ -233,7 +233,8 @@ def test_a_metric_that_is_not_there_says_why(agent: FakeAgent, call: Call) -> No
 
 
 def test_status_shows_an_ill_probe_and_why(agent: FakeAgent, call: Call) -> None:
-    assert "probe disk  hung for 9 s" in call("status").stdout
+    shown = call("status").stdout
+    assert "probe disk  hung for 9 s" in shown and "probes      1 well" in shown
 
 
 def test_exit_codes_are_documented(call: Call) -> None:

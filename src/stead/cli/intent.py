@@ -55,7 +55,7 @@ def _found(one: Matched) -> str:
         more = f" and {len(one.found) - MOST} more" if len(one.found) > MOST else ""
         count = f" ({one.processes} processes)" if one.processes > len(one.found) else ""
         words = f"{', '.join(one.found[:MOST])}{more}{count}"
-    if one.lost:
+    if one.lost and one.found:
         known = [(RESOURCE_WORDS[resource], value) for resource, value in one.lost.items() if value is not None]
         told = ", ".join(f"{number(value, 'percent')} of its time for {resource}" for resource, value in known)
         words += f"; held up {told}" if told else "; what it loses is not known"

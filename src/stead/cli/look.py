@@ -89,10 +89,15 @@ def tick_mark(ok: bool | None) -> tuple[str, str]:
 
 
 def station_lines(stations: tuple[Station, ...]) -> list[str]:
-    """One line a station: its mark, its name, its detail."""
-    width = max((len(station.name) for station in stations), default=0)
+    """One line a station: its mark, its name, its detail. The probes that are well, and say no more, share one."""
+    quiet = [one for one in stations if one.name.startswith("probe ") and one.ok and not one.detail]
+    rows = [one for one in stations if one not in quiet]
+    if quiet:
+        at = next((i for i, one in enumerate(stations) if one in quiet), 0)
+        rows.insert(at, Station("probes", True, f"{len(quiet)} well"))
+    width = max((len(station.name) for station in rows), default=0)
     lines = []
-    for station in stations:
+    for station in rows:
         mark, style = tick_mark(station.ok)
         detail = station.detail or ("" if station.ok is not None else unknown())
         lines.append(f"{styled(mark, style)} {station.name:<{width}}  {printable(detail)}".rstrip())
