@@ -58,6 +58,7 @@ def test_what_the_protected_work_waits_is_put_down_to_who_takes_the_cpu(crowd: C
     assert found["infra.cpu_contention", HOGS] == pytest.approx(50.0 * 1.6 / 1.8)
     assert found["infra.contender_demand", HOGS] == pytest.approx(2.0)
     assert found["infra.contender_cores", HOGS] == pytest.approx(1.6)
+    assert found["infra.contender_demand", "host"] == pytest.approx(2.0), "of all contenders"
     quiet = values(second(crowd, seen, web=(0.2, 0.0), hog=(1.8, 0.2)))
     assert quiet["infra.protected_cpu_wait", "host"] == 0.0
     assert quiet["infra.cpu_contention", HOGS] == 0.0

@@ -202,6 +202,9 @@ class Contention(SystemProbe):
             self._suffers[subject] = max(found.values(), key=lambda one: one[0] or 0.0)[1]
             for metric, taken in (("contender_demand", use.demand), ("contender_cores", use.ran), ("contender_io", use.io)):
                 samples.append(Sample(f"infra.{metric}", subject, taken, "" if taken is not None else FIRST))
+        wanted = [use.demand for use in contenders.values() if use.demand is not None]
+        known = bool(wanted) or not contenders  # what another one that left no longer takes is no effect of a remedy
+        samples.append(Sample("infra.contender_demand", "host", sum(wanted) if known else None, "" if known else FIRST))
         return samples
 
     def _facts(self, host: Host, now: Now) -> tuple[Fact, ...]:
