@@ -15,6 +15,7 @@ import pytest
 from stead.actuators import priority_members as members
 from stead.actuators.priority import Priority, PriorityActuator
 from stead.actuators.priority_family import YOUNGEST
+from stead.catalog.loader import load_catalog
 from stead.cgroups.insiders import Shield
 from stead.flow import runs
 from stead.flow.act import Hands
@@ -22,6 +23,7 @@ from stead.flow.plan import plan
 from stead.flow.propose import BoundSetting, Wish
 from stead.flow.write import to_record
 from stead.ledger.store import LedgerStore
+from stead.ledger.words import step_words
 from stead.model.catalog import PlaybookDefinition, SettingTemplate
 from stead.model.change import ABSENT, FAMILY, Step, Target
 from stead.model.errors import SteadError
@@ -232,6 +234,31 @@ def test_what_can_not_be_wanted_of_a_family_is_refused(lines: list[str]) -> None
     with pytest.raises(SteadError) as refused:
         members.wanted(lines, Target("process", "10"))
     assert refused.value.problem.code == "priority.family"
+
+
+def test_every_family_that_the_catalogue_wants_is_one() -> None:
+    """Under each profile: what is wanted of a family is what is wanted of the process itself."""
+    found = 0
+    for playbook in load_catalog().playbooks.values():
+        own = [one for one in playbook.settings if one.actuator == "priority" and "family" not in one.state]
+        for setting in (one for one in playbook.settings if "family" in one.state):
+            for profile in (None, *setting.by_profile):
+                state = {**setting.state, **setting.by_profile.get(profile, {})} if profile else setting.state
+                wanted = members.wanted(state["family"], Target("process", "10"))  # type: ignore[arg-type]
+                levers = {**own[0].state, **(own[0].by_profile.get(profile, {}) if profile else {})}
+                mine = {key: value for key, value in msgspec.structs.asdict(wanted).items() if value is not None}
+                assert mine == levers, playbook.playbook_id
+                found += 1
+    assert found == 4
+
+
+@root
+async def test_the_plan_says_who_is_lowered_and_counts_the_others(family: Family) -> None:
+    pids = [family.born() for _ in range(5)]
+    step = family.levers.plan(family.target, await family.seen(family.pid), ALL)
+    words = step_words(step)
+    assert f"({pids[0]})" in words and "and 2 more" in words and f"{pids[0]}@" in words and f"({pids[4]})" not in words
+    assert f"{pids[4]}@" not in words, "a long list is counted too"
 
 
 @root

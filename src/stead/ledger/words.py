@@ -34,6 +34,7 @@ STATES: Final[dict[str, str]] = {
 }
 OWN_WORDS: Final = frozenset(("advised", "approved", "conflict", "denied"))  # states whose reason another link already told
 RENEWED: Final = "its lease was renewed"
+LISTED: Final = 3  # of a list that is told, as that of a family; the others are counted
 AGAIN: Final = "tried again"
 
 
@@ -81,7 +82,8 @@ def short(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ",".join(short(item) for item in value) or "none"
+        more = f" and {len(value) - LISTED} more" if len(value) > LISTED else ""
+        return ", ".join(short(item) for item in value[:LISTED]) + more or "none"
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
