@@ -202,6 +202,21 @@ async def test_one_that_is_protected_by_now_is_named_and_none_is_lowered(family:
 
 
 @root
+async def test_a_session_that_something_protected_is_in_by_now_is_not_weighed_down(family: Family) -> None:
+    leader = family.born(apart=True)
+    os.setpriority(os.PRIO_PROCESS, leader, 19)  # so that its session alone is to be changed
+    if (weight := family.host.scheduler.autogroup(leader)) is None:
+        pytest.skip("autogroups are off here")
+    step = family.levers.plan(family.target, await family.seen(family.pid), WEIGHT)
+    assert step.want is not None and step.want["family"] == [f"session:{leader} autogroup_nice=19<{weight}"]
+    late = family.born(of=leader)
+    family.levers = PriorityActuator(family.host, Shield(own=lambda: {str(late): "of stead's own"}))
+    with pytest.raises(SteadError, match=f"process {late} is in it, of stead's own"):
+        await family.levers.write(family.host, step.target, msgspec.convert(step.want, Priority))
+    assert family.host.scheduler.autogroup(leader) == weight
+
+
+@root
 async def test_whoever_the_system_refuses_is_named_and_the_others_come_back(family: Family, monkeypatch: Any) -> None:
     stubborn, other = family.born(), family.born()
     before = await levers(family, family.pid, other)

@@ -274,7 +274,12 @@ def lower(host: Host, target: Target, want: Sequence[str], shield: Shield) -> No
     """
     members, groups = parse(want), Groups.of(host)
     for one in members:
-        why = _why_not(host, groups, shield, one.pid) if one.kind != _SESSION and _holder(host, target, one) else ""
+        if _holder(host, target, one) is None:
+            continue
+        if one.kind == _SESSION:
+            why = protected_in_session(host, groups, one.pid, shield, int(target.name))
+        else:
+            why = _why_not(host, groups, shield, one.pid)
         if why:
             raise SteadError(why, str(target), "leave its family out", code="priority.protected")
     _set_all(host, target, members, back=False)
