@@ -21,7 +21,7 @@ def test_it_says_what_may_go_what_is_held_and_what_undoes_it() -> None:
 
 def test_an_empty_list_says_so() -> None:
     text = "\n".join(lines(FileList((), ()), T0))
-    assert "no file that a rule names is old enough" in text and "nothing" in text and "not looked into" not in text
+    assert "no file that a rule names is old enough" in text and "nothing" in text and "can't be cleaned" not in text
 
 
 def test_what_is_due_may_go_now() -> None:

@@ -33,7 +33,7 @@ def lines(answer: FileList, now_ms: int) -> list[str]:
     told = [styled("may be cleaned", "bold"), *(f"  {line}" for line in cleanable_lines(answer.cleanable))]
     told += ["", styled("in quarantine", "bold"), *(f"  {line}" for line in quarantine_lines(answer.quarantined, now_ms))]
     refused = [f"  {folder}: {why}" for folder, why in sorted(answer.refused.items())]
-    return [*told, *(["", styled("not looked into", "bold"), *refused] if refused else [])]
+    return [*told, *(["", styled("can't be cleaned or put back now", "bold"), *refused] if refused else [])]
 
 
 def cleanable_lines(found: tuple[Cleanable, ...]) -> list[str]:

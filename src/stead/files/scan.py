@@ -62,7 +62,7 @@ class Found(msgspec.Struct, frozen=True):
     held: tuple[Held, ...] = ()
     targets: dict[tuple[str, str], tuple[Target, ...]] = {}
     mounts: tuple[str, ...] = ()
-    refused: dict[str, str] = {}  # folder → why it can't be looked into
+    refused: dict[str, str] = {}  # folder → why nothing of it can be cleaned, or put back
 
 
 class Scan:

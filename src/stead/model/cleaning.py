@@ -65,4 +65,4 @@ class FileList(msgspec.Struct, frozen=True, tag="files"):
 
     cleanable: tuple[Cleanable, ...]
     quarantined: tuple[Quarantined, ...]
-    refused: dict[str, str] = {}  # folder → why it was not looked into
+    refused: dict[str, str] = {}  # folder → why nothing of it is cleaned, or put back, now

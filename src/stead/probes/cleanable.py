@@ -58,7 +58,7 @@ def samples(found: Found, now: Now) -> list[Sample]:
 
 
 def facts(found: Found) -> list[Fact]:
-    """Bytes by rule and mount, and the folders that could not be looked into."""
+    """Bytes by rule and mount, and the folders of which nothing can be cleaned, or put back, now."""
     bytes_ = [Fact(f"cleanable.{one.category}", f"mount:{one.mount}", one.bytes) for one in found.cleanable]
     return [*bytes_, *(Fact(f"cleanable.refused.{folder}", "host", reason) for folder, reason in found.refused.items())]
 
