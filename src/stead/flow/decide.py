@@ -100,7 +100,7 @@ def _autonomy(proposal: Proposal, policy: Policy, context: DecideContext, now: N
     if "unlock" in raised:
         reason = "an unlock needs two people: the one who asks, and one more"
         return [Ruling("ask", "unlock", reason, approvals=1)]
-    return [Ruling("allow", "a person's own", f"a person's own {words} is request and approval in one")]
+    return [Ruling("allow", "a person's own order", f"a person's own {words} is request and approval in one")]
 
 
 def _shield(step: Step, proposal: Proposal, policy: Policy, context: DecideContext) -> Ruling | None:

@@ -43,13 +43,14 @@ function number(value, unit) {
 }
 
 const clock = (ms) => new Date(ms).toLocaleTimeString();
-const shown = (value) => (value === null || value === undefined ? 'unset' : typeof value === 'object' ? JSON.stringify(value) : String(value));
+const shown = (value) => (value === null || value === undefined ? 'unset' : typeof value === 'boolean' ? (value ? 'yes' : 'no')
+  : typeof value === 'object' ? JSON.stringify(value) : String(value));
 const tag = (text, kind = '') => el('span', { class: `tag ${kind}` }, text);
 const target = (step) => `${step.target.kind}:${step.target.name}`;
 const plain = (subject) => (subject.startsWith('process:') ? subject.split('@')[0] : subject);
 const culprit = ({ process, pid } = {}) => (process ? `${process}${pid ? ` (pid ${pid})` : ''}` : '');
 const named = (run) => [...new Set(run.proposal.steps.map(target))].join(', ') + (run.proposal.labels?.process ? ` (${run.proposal.labels.process})` : '');
-const UNDONE = { person: 'a person asked for it', no_help: 'it did not help', not_held: 'it did not hold', lease: 'its lease ended', cancel: 'it was cancelled', paused: 'stead was paused', 'partial failure': 'a step failed' };
+const UNDONE = { person: 'a person asked for it', no_help: 'it did not help', not_held: 'it did not hold', lease: 'its lease ended', cleared: 'its reason is over', cancel: 'it was cancelled', paused: 'stead was paused', 'partial failure': 'a step failed' };
 
 // ---- talking to the hub
 
@@ -190,8 +191,26 @@ function drawStatus(status) {
   for (const input of document.querySelectorAll('input[name=mode]')) input.checked = input.value === status.mode;
   at('pause').textContent = status.paused ? 'Resume' : 'Pause';
   at('pause').className = status.paused ? 'yes' : 'stop';
-  at('stations').replaceChildren(...status.stations.map((s) =>
+  const quiet = status.stations.filter((s) => s.name.startsWith('probe ') && s.ok && !s.detail); // they share a tag
+  const rest = status.stations.filter((s) => !quiet.includes(s));
+  drawIntent(status.intent ?? []);
+  at('stations').replaceChildren(...[...rest, ...(quiet.length ? [{ name: `${quiet.length} probes`, ok: true }] : [])].map((s) =>
     el('li', {}, tag(`${s.name}: ${s.ok === null ? 'unknown' : s.ok ? 'well' : 'not well'}${s.detail ? `, ${s.detail}` : ''}`, s.ok === null ? '' : s.ok ? 'good' : 'critical'))));
+}
+
+/** What is protected and what may be slowed, who that is now, and what the protected lose. */
+function drawIntent(intent) {
+  const lost = (one) => Object.entries(one.lost ?? {}).filter(([, value]) => value !== null)
+    .map(([what, value]) => `${number(value, 'percent')} for ${{ cpu: 'CPU', io: 'IO' }[what] ?? what}`).join(', ') || 'unknown';
+  const aim = (one) => (one.objective ? `${one.objective}${one.miss === null ? '' : `: ${number(one.miss)} times that`}` : '');
+  const row = (one) => el('tr', {}, el('td', {}, one.role === 'protect' ? 'protected' : 'may be slowed'), el('td', {}, one.name),
+    el('td', { class: 'wide' }, `${one.found.slice(0, 4).join(', ') || 'nothing now'}${one.found.length > 4 ? ` and ${one.found.length - 4} more` : ''}`,
+      ...(one.left_out ?? []).map((why) => el('p', { class: 'soft' }, `Left alone: ${why}`))),
+    el('td', {}, one.role === 'protect' && one.found.length ? lost(one) : ''),
+    el('td', {}, aim(one), one.miss > 1 ? tag('missed', 'warning') : one.miss === null ? null : tag('kept', 'good')));
+  const head = ['', 'name', 'matches', 'held up now', 'objective'].map((text) => el('th', { scope: 'col' }, text));
+  at('s-intent').hidden = !intent.length;
+  at('intent').replaceChildren(el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...intent.map(row)))));
 }
 
 function charted() {
@@ -296,7 +315,7 @@ function outcome(run) {
 }
 
 function predicted(p) {
-  const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : String(p.at_least);
+  const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : number(p.at_least);
   const from = p.baseline === null ? ', from a level not known yet' : `, from ${Number(p.baseline.toPrecision(3))}`;
   return `Predicts that ${p.metric} of ${plain(p.subject)} goes ${p.direction} by at least ${amount} within ${p.within_s} s${from}`;
 }
