@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from stead.cgroups.owners import Owner, owner_by_path, unit_in
@@ -230,7 +231,8 @@ def parse_mounts(text: str) -> tuple[dict[str, Mount], Mount | None]:
 _CONTROLLERS: Final = frozenset((*KINDS, "cpuacct", "devices", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"))
 
 
-def parse_membership(text: str) -> dict[str, str]:
+@lru_cache(maxsize=128)  # many processes have theirs in common, and most never move
+def parse_membership(text: str) -> Mapping[str, str]:
     """Controller (or "name=…", or "" for version 2) → path, of a /proc/PID/cgroup."""
     paths: dict[str, str] = {}
     for line in text.splitlines():

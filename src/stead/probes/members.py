@@ -1,15 +1,16 @@
 """Who is meant by an intent now: which processes and control groups are protected, and which may be slowed for them.
 
 Every process is looked at when it is first seen, in its first seconds, when it becomes another program, and once a minute (it
-may have been moved to another group); in between a tick costs one comparison a process. What may be slowed is either a group
-that a pattern names, whole, or a process that one names with all that descends from it. What is protected, what is never slowed
-by anyone (PID 1, sshd, the kernel's threads, stead) and a group that any of these is in are left out, with the reason.
+may have been moved to another group); in between a tick costs one comparison for each that ran. What may be slowed is either a
+group that a pattern names, whole, or a process that one names with all that descends from it. What is protected, what is never
+slowed by anyone (PID 1, sshd, the kernel's threads, stead) and a group that any of these is in are left out, with the reason.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import Final
 
 from stead.cgroups.owners import STEAD
@@ -21,11 +22,11 @@ from stead.probes.proc_table import Table, Task
 from stead.protocols import Host
 
 AGAIN_MS: Final = 60_000
-YOUNG_MS: Final = 5_000  # whoever starts a process moves it to its group right after: until then it is looked at each time
+NEW_MS: Final = 2_000  # whoever starts a process moves it to its group right after: until then it is looked at each time
+YOUNG_MS: Final = 5_000  # and then once more
 _TICK_MS: Final = 1000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10
 _MOST_ANCESTORS: Final = 64
 _MOST_CHARACTERS: Final = 4096
-_MOST_PLACES: Final = 256
 _MOST_NAMED: Final = 4
 
 
@@ -95,9 +96,10 @@ class Members:
         self._by_process = any(pattern.kind == "process" for pattern in every)
         self._by_group = any(pattern.kind != "process" for pattern in every)
         self._known: dict[int, Known] = {}
+        self._due: list[tuple[int, int]] = []  # heap of when a process is looked at again, and its pid
+        self._passes = 0  # of the table, when it was last looked at
         self._paths: dict[str, tuple[frozenset[int], tuple[str, str] | None]] = {}
         self.at_ms: int | None = None  # when it was last brought up to date, monotonic
-        self._places: dict[str, tuple[str, str]] = {}
         self._memberships: dict[int, str] = {}  # what was asked for in the tick of `_asked_ms`
         self._asked_ms: int | None = None
 
@@ -105,14 +107,14 @@ class Members:
         """Look at what is new in the table. True when something changed."""
         known, changed = self._known, False
         self.at_ms = mono_ms = now.mono_ms
-        for pid, task in table.tasks.items():
-            one = known.get(pid)
-            if one is None or one.task is not task or one.name != task.name or mono_ms >= one.due_ms:
-                found = self._look(host, groups, task, one)
-                found.due_ms = mono_ms + patience_ms(task, now)
-                changed = changed or found is not one
-                known[pid] = found
-        for pid in [pid for pid in known if pid not in table.tasks]:
+        for pid in self._to_look_at(table, mono_ms):
+            task, one = table.tasks[pid], known.get(pid)
+            found = self._look(host, groups, task, one)
+            found.due_ms = mono_ms + patience_ms(task, now)
+            heappush(self._due, (found.due_ms, pid))
+            changed = changed or found is not one
+            known[pid] = found
+        for pid in known.keys() - table.tasks.keys():
             del known[pid]
             changed = True
         if changed:
@@ -123,6 +125,21 @@ class Members:
         """Is a process or a group among what is protected or may be slowed?"""
         things = (*self.protected, *self.contenders)
         return any(thing.subject == subject or any(task.subject == subject for task in thing.tasks) for thing in things)
+
+    def _to_look_at(self, table: Table, mono_ms: int) -> list[int]:
+        """Whose time has come, who is new, and who is another program: only who ran can be. All, when a pass was missed."""
+        known, found = self._known, set[int]()
+        while self._due and self._due[0][0] <= mono_ms:
+            pid = heappop(self._due)[1]
+            if pid in table.tasks and pid in known and known[pid].due_ms <= mono_ms:
+                found.add(pid)
+        seen = (*table.ran, *table.met) if table.passes - self._passes <= 1 else table.tasks.values()
+        self._passes = table.passes
+        for task in seen:
+            one = known.get(task.pid)
+            if (one is None or one.task is not task or one.name != task.name) and table.tasks.get(task.pid) is task:
+                found.add(task.pid)
+        return sorted(found)
 
     def matched(self) -> tuple[Matched, ...]:
         """What each protected thing and each pattern stands for now."""
@@ -167,7 +184,8 @@ class Members:
 
     def _look(self, host: Host, groups: Groups, task: Task, before: Known | None) -> Known:
         """Read what patterns are held against: the groups and the command line. `before` again when it comes to the same."""
-        one = Known(task, *self._placed(groups, _text(host, f"/proc/{task.pid}/cgroup")))
+        membership = _text(host, f"/proc/{task.pid}/cgroup")
+        one = Known(task, groups.path_in(membership) or "/", parse_membership(membership).get("", "/"))
         try:
             stat = parse_stat(task.stat_last)
             one.parent, kernel_thread = stat.parent, stat.of_kernel
@@ -197,16 +215,6 @@ class Members:
             before.name, before.last = one.name, one.last
             return before
         return one
-
-    def _placed(self, groups: Groups, membership: str) -> tuple[str, str]:
-        """The group that a process is in, and the one of version 2: of what /proc/PID/cgroup says, which many have in common."""
-        found = self._places.get(membership)
-        if found is None:
-            if len(self._places) > _MOST_PLACES:
-                self._places.clear()
-            found = groups.path_in(membership) or "/", parse_membership(membership).get("", "/")
-            self._places[membership] = found
-        return found
 
     def _of(self, path: str) -> tuple[frozenset[int], tuple[str, str] | None]:
         """What a group is in: the indices of `protect`, and the topmost group that may be slowed, with its pattern."""
@@ -287,8 +295,9 @@ class Members:
 
 
 def patience_ms(task: Task, now: Now) -> int:
-    """How long what was seen of a process stands: not at all while it is young. Both clocks count from the boot."""
-    return 0 if 0 <= now.mono_ms - task.start_ticks * _TICK_MS < YOUNG_MS else AGAIN_MS
+    """How long what was seen of a process stands: not at all while it is new, and then until it is young no more."""
+    age_ms = now.mono_ms - task.start_ticks * _TICK_MS  # both clocks count from the boot
+    return AGAIN_MS if not 0 <= age_ms < YOUNG_MS else 0 if age_ms < NEW_MS else YOUNG_MS - age_ms
 
 
 def _first(pattern: Pattern, path: str) -> str:

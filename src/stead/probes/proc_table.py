@@ -102,9 +102,10 @@ class Table:
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
         self.ran: list[Task] = []
+        self.met: list[Task] = []  # first seen in this pass, and their figures not known yet
+        self.passes = 0  # made so far
         self.elapsed_ms = 0  # between the last two passes; 0 after the first
         self._active: list[Task] = []  # those whose figures must go back to zero when they stop running
-        self._new: list[Task] = []  # first seen in this pass, their figures not known yet
         self._largest: list[Task] = []
         self._last_pid = -1
         self._unmet: list[
@@ -128,14 +129,14 @@ class Table:
         self.elapsed_ms = 0 if self._at_ms is None else max(0, now.mono_ms - self._at_ms)
         for task in self._active:
             task.cores, task.waited_s, task.io_bytes_per_s = 0.0, 0.0, 0.0
-        self.ran, self._new = [], []
+        self.ran, self.met, self.passes = [], [], self.passes + 1
         gone = self._look(host, full)
         for task in gone:
             self._drop(task)
         self._meet_new(host, now, last_pid, full)
         self._last_pid = last_pid
         self._at_ms = now.mono_ms
-        self._active = self.ran + self._new
+        self._active = self.ran + self.met
         if full:
             self._full_ms = now.mono_ms
             self._largest = heapq.nlargest(_LARGEST, self.tasks.values(), key=attrgetter("rss_pages"))
@@ -288,7 +289,7 @@ class Table:
         """Give a process that began after the pass before its figures at once: all its CPU time is this interval's."""
         born_ms = task.start_ticks * self._tick_ns // 1_000_000
         if self._at_ms is None or born_ms + 20 < self._at_ms or not self.elapsed_ms:
-            self._new.append(task)
+            self.met.append(task)
             return
         task.cores = _rate(0, task.cpu_ns, self.elapsed_ms)
         task.waited_s = _rate(0, task.delay_ns, self.elapsed_ms)
