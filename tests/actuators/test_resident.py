@@ -22,6 +22,7 @@ from stead.model.change import ABSENT, Target
 from stead.model.errors import SteadError
 from stead.testing import FakeHost
 from tests.cgroups.groups import group, real_groups
+from tests.cgroups.recorded import RecordedHost
 
 CACHE_MB = 48
 READER = """
@@ -200,3 +201,18 @@ async def test_a_size_that_was_seen_is_nobodys_wish(tmp_path: Path) -> None:
     seen, grown = Resident(100 << 20, 50 << 20), Resident(900 << 20, 50 << 20)
     assert actuator.met(grown, seen) and not actuator.met(grown, Resident(100 << 20))
     assert not actuator.met(ABSENT, seen) and not actuator.met(seen, ABSENT)
+
+
+async def test_a_protected_process_that_came_in_after_the_plan_keeps_its_memory(tmp_path: Path) -> None:
+    host = RecordedHost(tmp_path)
+    folder = host.group("/batch", pids=[70])
+    host.process(70, "hog", "/batch")
+    host.put(f"{folder}/memory.reclaim", "")
+    host.put(f"{folder}/memory.stat", "inactive_file 9437184\nactive_file 0\nanon 1048576\n")
+    actuator, mine = resident.actuator(host, protected=("postgres*",)), target(host, "/batch")
+    step = actuator.plan(mine, await actuator.read(host, mine), Resident(1 << 20))
+    host.process(71, "postgres", "/batch")
+    host.put(f"{folder}/cgroup.procs", "70\n71\n")
+    with pytest.raises(SteadError, match="process 71, postgres"):
+        await actuator.write(host, step.target, Resident(1 << 20))
+    assert host.read(f"{folder}/memory.reclaim") == b""

@@ -168,11 +168,19 @@ class PlacementActuator:
             return False
 
     async def _freeze(self, host: Host, path: str, frozen: bool) -> None:
-        """Freeze or thaw all that is in the group; version 1 has another tree for that."""
+        """Freeze or thaw all that is in the group; version 1 has another tree for that.
+
+        There who is started by one that was not moved yet is missed by the first round; who ends meanwhile needs no move.
+        """
         if frozen:
             freezer = own_groups.made(host, self.groups, path, "freezer")
-            for one in self.groups.pids(path):
-                own_groups.move(host, freezer, one)
+            for _ in range(own_groups.ROUNDS):
+                left = [one for one in self.groups.pids(path) if self.groups.path_of(one, "freezer") not in (None, path)]
+                for one in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        own_groups.move(host, freezer, one)
+                if not left:
+                    break
         if self._made_in(host, path, "freezer"):
             await values.write_values(host, self.groups, path, {"frozen": frozen})
         if not frozen and self.groups.kind("freezer") == "v1":
@@ -227,6 +235,8 @@ class PlacementActuator:
             return
         why = self._lacking() or self._not_ours(pid) or ("" if now.group == path else self._not_free(pid, now))
         cap = changed.get("cpu_max_percent", MAX)
+        if not why and (changed.get("frozen") or _less(cap, now.cpu_max_percent)):  # who was started in it may be protected
+            why = next((of for one in self.groups.pids(path) if (of := self._not_ours(one))), "")
         if not why and cap != MAX and float(cap) < LEAST_CPU_PERCENT:
             why = f"{cap:g} % of a core is less than the {LEAST_CPU_PERCENT:g} % that anything needs to end what it began"
         if why:
@@ -262,6 +272,11 @@ class PlacementActuator:
         if policy in _REALTIME:
             return f"a {policy} process has no place among those that wait for others"
         return rivals.yielding(rivals.running(self._host), ("process.placement",))
+
+
+def _less(cap: Any, now: Any) -> bool:
+    """Is a cap tighter than the present one?"""
+    return cap != MAX and (now in (MAX, None) or float(cap) < float(now))
 
 
 def _fields(want: Placement) -> dict[str, Any]:

@@ -102,6 +102,9 @@ class ResidentActuator:
             raise FileNotFoundError(errno.ENOENT, "this very group is gone", target.name)
         if want.floor_bytes is not None:
             return
+        why = protected_inside(host, groups, target.name, self._shield)  # again: a yes may have come minutes after the plan
+        if why:
+            raise SteadError(why, str(target), "take it from another", code="resident.protected")
         folder = groups.folder(target.name, "memory")
         if groups.kind("memory") == "v1":
             host.write(f"{folder}/memory.force_empty", b"0")
