@@ -13,17 +13,22 @@ from typing import Any
 
 import pytest
 
-from stead.actuators import limit
+from stead.actuators import kernel, limit, priority, resident
 from stead.cgroups.own_groups import own_path
 from stead.cgroups.tree import Groups
 from stead.flow import runs
+from stead.flow.plan import plan
+from stead.flow.propose import BoundSetting, Wish
 from stead.ledger.stored import StoreSource
 from stead.ledger.why import explain
+from stead.model.catalog import PlaybookDefinition, SettingTemplate
 from stead.model.change import Proposal, Run, Target
 from stead.model.intent import Intent, Protect
+from stead.model.policy import Policy
 from stead.protocols import Completed
 from tests.actuators.test_limit import hosted, target_of
 from tests.cgroups.recorded import RecordedHost
+from tests.flow.kit import POLICY_ACTOR, counter, decision
 from tests.flow.test_limit_ownership import Bound
 
 WANT = {"cpu_weight": 20, "memory_high_bytes": 64 << 20, "pids_max": 64}
@@ -42,6 +47,17 @@ class Tried(Bound):
     def files(self, path: str = "") -> dict[str, bytes]:
         folder = f"/sys/fs/cgroup{path or self.path}"
         return {name: self.host.read(f"{folder}/{name}") for name in self.host.list(folder)}
+
+    async def act_all(self, steps: list[tuple[str, Target, dict[str, Any]]]) -> Run:
+        """One run of several settings."""
+        bound = tuple(BoundSetting(SettingTemplate(name, state, lease_s=60.0), thing) for name, thing, state in steps)
+        settings = tuple(one.template for one in bound)
+        wish = Wish(PlaybookDefinition("calm", settings=settings), None, POLICY_ACTOR, bound)
+        proposal = await plan(wish, self.actuators, self.host, lambda m, s: None, Policy(), self.clock.now(), counter("many"))
+        assert len(proposal.steps) == len(steps), proposal.impossible
+        run, entries = runs.start(proposal, decision(), self.hands.writer.stamp())
+        await self.ledger.commit(entries, runs=[run])
+        return await self.hands.run(run)
 
     async def refused(self, actuator: str, thing: Target, **state: Any) -> Run:
         """A wish that can't be planned, recorded as the road does."""
@@ -256,3 +272,43 @@ async def test_a_process_that_ends_in_the_middle_leaves_no_group_and_an_entry(st
     assert run.state in ("moot", "failed"), run
     assert run.receipts and straight.said(run, f"run.{run.state}")
     assert straight.host.inode("/sys/fs/cgroup/stead") is None
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+async def test_what_the_kernel_refuses_of_a_sysctl_is_named_and_as_it_was(straight: Tried, number: int) -> None:
+    straight.actuators["kernel"] = kernel.actuator(straight.host)
+    straight.recorded.put("/proc/sys/vm/swappiness", "60\n")
+    straight.recorded.put("/proc/sys/vm/vfs_cache_pressure", "100\n")
+    boot = {"boot_id": straight.host.boot_id}
+    settings = [("vm.vfs_cache_pressure", 50), ("vm.swappiness", 10)]
+    straight.recorded.refuses["vm/swappiness"] = OSError(number, os.strerror(number))
+    run = await straight.act_all([("kernel", Target("sysctl", name, boot), {"value": value}) for name, value in settings])
+    assert run.state == "failed" and os.strerror(number) in straight.said(run, "run.failed")
+    assert straight.host.read("/proc/sys/vm/vfs_cache_pressure").strip() == b"100", "what was done before it is put back"
+    assert straight.host.read("/proc/sys/vm/swappiness").strip() == b"60"
+
+
+async def test_what_the_scheduler_refuses_is_named_and_what_was_done_is_put_back(straight: Tried) -> None:
+    thing, scheduler = straight.process(), straight.recorded.scheduler
+    straight.actuators["priority"] = priority.actuator(straight.host)
+
+    def refusing(pid: int, cls: str, level: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    scheduler.set_ionice = refusing  # type: ignore[method-assign]
+    run = await straight.act("priority", thing, nice=10, policy="batch", ionice_class="idle")
+    assert run.state == "failed" and "not permitted" in straight.said(run, "run.failed")
+    assert (scheduler.nice(4800), scheduler.policy(4800)[0]) == (0, "other")
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+async def test_what_can_not_be_reclaimed_is_named(straight: Tried, number: int) -> None:
+    straight.actuators["resident"] = resident.actuator(straight.host)
+    folder = f"/sys/fs/cgroup{straight.path}"
+    straight.recorded.put(f"{folder}/memory.reclaim", "")
+    straight.recorded.put(f"{folder}/memory.current", f"{200 << 20}\n")
+    straight.recorded.put(f"{folder}/memory.stat", f"inactive_file {150 << 20}\nactive_file 0\nslab_reclaimable 0\n")
+    straight.recorded.refuses["memory.reclaim"] = OSError(number, os.strerror(number))
+    run = await straight.act("resident", straight.thing, size_bytes=100 << 20)
+    assert run.state == "failed" and os.strerror(number) in straight.said(run, "run.failed")
+    assert straight.ledger.live_runs() == ()
