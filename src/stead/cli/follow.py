@@ -82,9 +82,9 @@ class Follower:
         """What is proposed, for which process, with its diff and the decision."""
         proposal = one.proposal
         process = self._processes.get(proposal.finding_id or "") or proposal.labels.get("process", "")
-        target = target_of(proposal)
-        named = f" ({printable(process)})" if process and f"({process.partition(', ')[0]})" not in target else ""
-        lines = [_line(proposal.created_ms, "proposed", f"{proposal.playbook} on {target}{named}: {proposal.title}")]
+        what = _named(one)
+        named = f" ({printable(process)})" if process and f"({process.partition(', ')[0]})" not in what else ""
+        lines = [_line(proposal.created_ms, "proposed", f"{what}{named}: {proposal.title}")]
         for step in proposal.steps:
             undo = f"undo {step.undo}" + (f": {step.undo_reason}" if step.undo_reason else "")
             lines.append(f"{INDENT}dry run   {step.actuator} ({printable(undo)})")

@@ -161,7 +161,8 @@ def prediction(one: Prediction) -> str:
     """What the change should do, as said before it is made."""
     move = f"{100 * one.at_least:.0f} %" if one.relative else number(one.at_least)
     base = f", from {number(one.baseline)}" if one.baseline is not None else ", from a baseline not known yet"
-    beside = "".join(f", while {control.metric} of {plain(control.subject)} goes on" for control in one.control)
+    goes_on = " and ".join(f"{control.metric} of {plain(control.subject)}" for control in one.control)
+    beside = f", while {goes_on} {'goes' if len(one.control) == 1 else 'go'} on" if goes_on else ""
     if one.twin is not None:
         beside += f", beside {one.twin.metric} of {plain(one.twin.subject)}"
     moved = f"{one.metric} of {plain(one.subject)} goes {one.direction} by {move} or more within {duration(one.within_s)}"

@@ -28,7 +28,7 @@ function el(name, attributes = {}, ...children) {
   return made;
 }
 
-function number(value, unit) {
+function number(value, unit = 'count') {
   if (value === null || value === undefined) return 'unknown';
   const binary = (size, per) => {
     const step = Math.min(5, Math.max(0, Math.floor(Math.log2(Math.max(Math.abs(size), 1)) / 10)));
