@@ -113,6 +113,8 @@ def value(one: object) -> str:
         return "none"
     if isinstance(one, bool):
         return "yes" if one else "no"
+    if isinstance(one, float):
+        return number(one)
     if isinstance(one, list | tuple):
         return ",".join(printable(str(item)) for item in one) or "none"
     return printable(str(one))

@@ -44,6 +44,7 @@ function number(value, unit = 'count') {
 
 const clock = (ms) => new Date(ms).toLocaleTimeString();
 const shown = (value) => (value === null || value === undefined ? 'unset' : typeof value === 'boolean' ? (value ? 'yes' : 'no')
+  : typeof value === 'number' ? String(Number.isInteger(value) ? value : Number(value.toPrecision(4)))
   : typeof value === 'object' ? JSON.stringify(value) : String(value));
 const tag = (text, kind = '') => el('span', { class: `tag ${kind}` }, text);
 const target = (step) => `${step.target.kind}:${step.target.name}`;
