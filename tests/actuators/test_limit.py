@@ -368,3 +368,29 @@ async def test_shares_that_no_weight_says_come_back_exactly(tmp_path):
     assert host.read("/sys/fs/cgroup/cpu/some/cpu.shares") == b"102\n"
     await limit.write(host, step.target, msgspec.convert(step.before, Limit))
     assert host.read("/sys/fs/cgroup/cpu/some/cpu.shares") == b"1000\n"
+
+
+@pytest.mark.parametrize("systemd", [0, 252])
+async def test_what_is_lowered_further_is_taken_back_by_whoever_lowers_it(tmp_path, systemd):
+    """A limit that is new is only written; later a little more room is made than it asks for, but no more than it was lowered."""
+    host, limit, path = hosted(tmp_path, systemd)
+    folder, asked = f"/sys/fs/cgroup{path}", list[int]()
+    host.put(f"{folder}/memory.current", f"{100 << 20}\n")
+    host.put(f"{folder}/memory.stat", f"inactive_file {90 << 20}\n")
+    host.put(f"{folder}/memory.reclaim", "")
+    write = host.write
+
+    def noted(name: str, data: bytes) -> None:
+        if name.endswith("memory.reclaim"):
+            asked.append(int(data))
+        write(name, data)
+
+    host.write = noted  # type: ignore[method-assign]
+    await made(limit, host, path, memory_high_bytes=102 << 20)
+    assert asked == []
+    await made(limit, host, path, memory_high_bytes=101 << 20)
+    assert asked == [1 << 20], "it holds 100, and 98.98 are 2 % below the limit; but it was lowered by 1 alone"
+    await made(limit, host, path, memory_high_bytes=80 << 20)
+    assert asked[1:] == [16 << 20, (5 << 20)], "21 MiB, a piece at a time"
+    await made(limit, host, path, memory_high_bytes=90 << 20)
+    assert len(asked) == 3, "what is loosened takes nothing"

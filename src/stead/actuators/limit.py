@@ -31,7 +31,7 @@ _SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
 RIVALS_S: Final = 30.0  # how long it holds who else runs: a governed value is moved far more often
 _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
-HEADROOM: Final = 0.02  # of a memory.high that is moved down: so much more is taken back, so that nobody runs into it at once
+HEADROOM: Final = 0.02  # of a memory.high that is moved down: that much below it is free to be taken again
 _MEANWHILE: Final = 0.02  # of what a group can't give back, and so much more: what it takes until a limit is written
 _MEANWHILE_BYTES: Final = 4 << 20
 _OUTGROWN: Final = 0.2  # of that: by so much it may have grown since a limit was planned
@@ -175,9 +175,10 @@ class LimitActuator:
         now, wanted = await self._present(host, target, want)
         changed = {key: value for key, value in wanted.items() if not same(key, getattr(now, key), value)}
         self._refuse(target.name, now, changed, _OUTGROWN)
-        high, folder = wanted.get("memory_high_bytes"), self.groups.folder(target.name, "memory")
-        if isinstance(high, int) and moved_down(now.memory_high_bytes, high) and self.groups.kind("memory") == "v2":
-            await take_back(host, f"{folder}", round(high * (1 - HEADROOM)))
+        before, high = now.memory_high_bytes, wanted.get("memory_high_bytes")
+        if isinstance(before, int) and isinstance(high, int) and high < before and self.groups.kind("memory") == "v2":
+            folder = self.groups.folder(target.name, "memory")
+            await take_back(host, f"{folder}", round(high * (1 - HEADROOM)), before - high)
         await self._set(host, target, now, want, wanted)
 
     async def put_back(self, host: Host, target: Target, want: Limit | Absent) -> None:
@@ -313,11 +314,6 @@ class LimitActuator:
     def _claimed(self, path: str, tighter: Mapping[str, Any]) -> str:
         """Another controller that sets one of these here; empty when none runs."""
         return rivals.yielding(self._others(), (f"cgroup.{key}" for key in tighter), path)
-
-
-def moved_down(now: int | Unlimited | None, want: int | Unlimited | None) -> bool:
-    """Is a limit that is there lowered? One that is new takes effect as fast as it can be written."""
-    return isinstance(now, int) and isinstance(want, int) and want // PAGE < now // PAGE
 
 
 def _stopped(seen: Mapping[str, Any]) -> bool:
