@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ from stead.ledger.keys import KeyRing
 from stead.ledger.leaf import uuid7
 from stead.ledger.seal import SystemdCreds
 from stead.ledger.store import LedgerStore
+from stead.model.catalog import Catalog
 from stead.model.config import Config, Paths
 from stead.model.errors import SteadError
 from stead.model.messages import QuerySeries, SeriesAnswer, Station
@@ -158,10 +159,8 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
     observer = Observer([*probes, road_probe], host, config.agent.probes, config.agent.interval_s)
     aims = [one.objective.metric for one in config.intent.protect if one.objective]
     series = Series(observer.specs(), catalog, snapshot_s=config.agent.snapshot_s, remember=aims)
-    catalogued = {one.metric_id: one.unit for one in catalog.metrics.values()}
-    units = {name: spec.unit for name, spec in observer.specs().items()} | catalogued
-    for place, what, fix in impossible_aims(config, units):
-        raise wrong(what, shown(place), fix, code="config.objective")
+    units = units_of(observer, catalog)
+    check_aims(config, units)
     wired.raw = RawWriter(SeriesStore(state / "series.db", config.store, snapshot_s=config.agent.snapshot_s, units=units))
     hands = Hands(
         host=host,
@@ -200,6 +199,18 @@ def assemble(wired: Wired, policy: Policy, begin: Autonomy, environ: Mapping[str
         default_ceiling=PROFILE_CEILINGS[config.safety.profile],
     )
     wired.orders = Orders(wired.road)
+
+
+def units_of(observer: Observer, catalog: Catalog) -> dict[str, str]:
+    """The unit of each metric that there can be here: as the catalogue says, else as its probe does."""
+    catalogued = {one.metric_id: one.unit for one in catalog.metrics.values()}
+    return {name: spec.unit for name, spec in observer.specs().items()} | catalogued
+
+
+def check_aims(config: Config, known: Collection[str]) -> None:
+    """SteadError for an objective that nothing here tells of."""
+    for place, what, fix in impossible_aims(config, known):
+        raise wrong(what, shown(place), fix, code="config.objective")
 
 
 def offers(wired: Wired, policy: Policy) -> dict[str, object]:
