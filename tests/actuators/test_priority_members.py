@@ -192,6 +192,19 @@ async def test_what_is_protected_or_beyond_the_bound_stays_and_is_said(family: F
 
 
 @root
+async def test_one_of_a_real_time_class_stays_and_is_said(family: Family) -> None:
+    realtime, other = family.born(), family.born()
+    try:
+        os.sched_setscheduler(realtime, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("no real-time class for this machine's groups")
+    step = await family.lower(ALL)
+    assert os.sched_getscheduler(realtime) == os.SCHED_FIFO and "left as they are: 1 of a real-time class" in step.note
+    assert (await family.seen(other)).nice == 15
+    await family.undo(step)
+
+
+@root
 async def test_one_that_is_protected_by_now_is_named_and_none_is_lowered(family: Family) -> None:
     one = family.born()
     step = family.levers.plan(family.target, await family.seen(family.pid), ALL)

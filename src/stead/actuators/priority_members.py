@@ -133,11 +133,11 @@ def planned(host: Host, target: Target, shield: Shield, want: Priority) -> Lower
     sessions: dict[int, Priority] = {}
     for one in family:
         levers = _levers(host, one)
-        if levers is None or (levers.policy not in _POLICIES and levers.policy is not None):
+        if levers is None:
             continue
-        if len(members) == MOST:
-            beyond = f"beyond the nearest {MOST}"
-            left[beyond] = left.get(beyond, 0) + 1
+        if levers.policy not in (*_POLICIES, None) or len(members) == MOST:
+            why = f"beyond the nearest {MOST}" if len(members) == MOST else "of a real-time class"
+            left[why] = left.get(why, 0) + 1
             continue
         sessions.setdefault(levers.session or 0, levers)
         member = Member("process", one, str(host.start_ticks(one)), *_lowering(levers, want, host.scheduler))
