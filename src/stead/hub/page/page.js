@@ -202,16 +202,18 @@ function drawStatus(status) {
 /** What is protected and what may be slowed, who that is now, and what the protected lose. */
 function drawIntent(intent) {
   const lost = (one) => Object.entries(one.lost ?? {}).filter(([, value]) => value !== null)
-    .map(([what, value]) => `${number(value, 'percent')} for ${{ cpu: 'CPU', io: 'IO' }[what] ?? what}`).join(', ') || 'unknown';
-  const aim = (one) => (one.objective ? `${one.objective}${one.miss === null ? '' : `: ${number(one.miss)} times that`}` : '');
-  const row = (one) => el('tr', {}, el('td', {}, one.role === 'protect' ? 'protected' : 'may be slowed'), el('td', {}, one.name),
-    el('td', { class: 'wide' }, `${one.found.slice(0, 4).join(', ') || 'nothing now'}${one.found.length > 4 ? ` and ${one.found.length - 4} more` : ''}`,
-      ...(one.left_out ?? []).map((why) => el('p', { class: 'soft' }, `Left alone: ${why}`))),
-    el('td', {}, one.role === 'protect' && one.found.length ? lost(one) : ''),
-    el('td', {}, aim(one), one.miss > 1 ? tag('missed', 'warning') : one.miss === null ? null : tag('kept', 'good')));
-  const head = ['', 'name', 'matches', 'held up now', 'objective'].map((text) => el('th', { scope: 'col' }, text));
+    .map(([what, value]) => `${number(value, 'percent')} of its time for ${{ cpu: 'CPU', io: 'IO' }[what] ?? what}`).join(', ');
+  const more = (names) => `${names.slice(0, 4).join(', ')}${names.length > 4 ? ` and ${names.length - 4} more` : ''}`;
+  const card = (one) => {
+    const held = one.role === 'protect' && one.found.length ? (lost(one) ? `held up ${lost(one)}` : 'what it loses is not known') : '';
+    return el('article', { class: `card ${one.miss > 1 ? 'warning' : ''}` },
+      el('div', { class: 'row' }, tag(one.role === 'protect' ? 'protected' : 'may be slowed'), el('h3', {}, one.name), el('small', {}, held)),
+      one.objective ? el('p', {}, one.objective, one.miss === null ? '' : `: ${number(one.miss)} times that `, one.miss === null ? null : one.miss > 1 ? tag('missed', 'warning') : tag('kept', 'good')) : null,
+      el('p', { class: 'soft' }, more(one.found) || 'nothing matches now'),
+      ...(one.left_out ?? []).map((why) => el('p', { class: 'soft' }, `Left alone: ${why}`)));
+  };
   at('s-intent').hidden = !intent.length;
-  at('intent').replaceChildren(el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...intent.map(row)))));
+  at('intent').replaceChildren(...intent.map(card));
 }
 
 function charted() {
