@@ -226,7 +226,7 @@ async def test_what_was_there_comes_back_also_when_a_protected_process_came_in(t
     [
         ({"cpu_max_percent": 0.5}, "less than the 1 %"),
         ({"pids_max": 0}, "it runs 1 tasks now"),
-        ({"memory_high_bytes": 7 << 20}, "below the 9437184 bytes that it uses and can't give back"),
+        ({"memory_high_bytes": 7 << 20}, "of 7 MiB is below the 9 MiB that it uses and can't give back"),
         ({"memory_max_bytes": 4096}, "can't give back"),
     ],
 )
@@ -267,7 +267,7 @@ async def test_what_swap_has_room_for_can_be_given_back(tmp_path):
     host, limit, path = hosted(tmp_path)
     host.put(f"/sys/fs/cgroup{path}/memory.stat", "inactive_anon 9437184\nactive_anon 0\ninactive_file 1048576\n")
     host.put("/proc/meminfo", "SwapFree: 4096 kB\n")
-    with pytest.raises(SteadError, match="below the 5242880 bytes"):
+    with pytest.raises(SteadError, match="below the 5 MiB"):
         await planned(limit, host, path, memory_high_bytes=4 << 20)
     await made(limit, host, path, memory_high_bytes=6 << 20)
 

@@ -84,7 +84,7 @@ async def test_what_is_in_use_can_not_be_taken_away() -> None:
                 time.sleep(0.02)
             if "SwapFree:              0 kB" not in Path("/proc/meminfo").read_text():
                 pytest.skip("there is swap here")
-            with pytest.raises(SteadError, match=r"below the .* bytes that it uses and can't give back"):
+            with pytest.raises(SteadError, match=r"below the .* MiB that it uses and can't give back"):
                 await made(limit, host, groups, path, memory_max_bytes=32 << 20)
             target = groups.target(path)
             assert target is not None

@@ -80,7 +80,7 @@ def test_the_top_consumers_are_named_with_their_share() -> None:
     idle = ProcessUse(4712, 99, "idle", "idle", 0, 0.0, 1, None, 1, 3)
     uses = {**use(PROCESS_CORES, process.subject, 1.5, 2.0, 2.0), **use(PROCESS_CORES, idle.subject, 0.01, 0.1, 1.0)}
     (one,), _ = advise(Measured(uses, processes=(process, idle), cores=4.0), DAY)
-    assert one.title == "Let others go before encode (pid 4711)" and "38% of this machine" in one.reason
+    assert one.title == "Let others go before encode (pid 4711)" and "38 % of this machine" in one.reason
     assert (one.actuator, one.state) == ("priority", {"nice": 10})
 
 

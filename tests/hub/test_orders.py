@@ -74,6 +74,11 @@ async def test_a_wrong_body_names_the_key(client, agent: FakeAgent, path, body, 
     assert agent.orders(m.SetAutonomy) + agent.orders(m.Lift) + agent.orders(m.Pause) == []
 
 
+async def test_a_body_that_is_missing_is_called_so(client, agent: FakeAgent):
+    answer = await client.post("/api/v1/pause")
+    assert answer.status_code == 400 and answer.json()["detail"] == "body: it is missing: send a JSON object, {} at least"
+
+
 async def test_a_body_over_a_mebibyte_is_refused(client, agent: FakeAgent):
     answer = await client.post("/api/v1/pause", content=b'{"reason":"' + b"x" * (1 << 20) + b'"}')
     assert answer.status_code == 413

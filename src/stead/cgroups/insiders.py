@@ -159,7 +159,8 @@ def too_tight(host: Host, groups: Groups, path: str, want: Mapping[str, Any], ou
             return "what it uses is not known, and a limit below that would end its processes"
         spared = outgrown if field == "memory_high_bytes" else 0.0
         if needed is not None and int(value) < needed * (1 - spared):
-            return f"{field} of {value} is below the {needed} bytes that it uses and can't give back"
+            limit, held = int(value) / (1 << 20), needed / (1 << 20)
+            return f"{field} of {limit:.4g} MiB is below the {held:.4g} MiB that it uses and can't give back"
     return ""
 
 

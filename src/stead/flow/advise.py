@@ -92,7 +92,7 @@ def _memory_limit(subject: str, field: str, now: Any, use: Use) -> Iterable[Advi
             reason,
             f"{size(now - wanted)} that nothing else may count on now",
             f"work larger than any in that time would be {'slowed' if 'high' in field else 'ended by the kernel'}:"
-            f" {ROOM - 1:.0%} is kept above the highest",
+            f" {(ROOM - 1) * 100:.0f} % is kept above the highest",
         )
     elif use.max >= now * TIGHT and wanted > now:
         said = Words(
@@ -209,7 +209,7 @@ def _consumers(uses: Mapping[tuple[str, str], Use], measured: Measured) -> Itera
             process.subject,
             f"Let others go before {process.name} (pid {process.pid})",
             f"it took {use.mean:.2f} cores on average and {use.p99:.2f} in the 99th percentile in {span(use.covered_s)}:"
-            f" {share:.0%} of this machine",
+            f" {share * 100:.0f} % of this machine",
             "others no longer wait for it; it keeps what nobody else wants",
             "it is slower whenever others want the CPU",
             "priority",

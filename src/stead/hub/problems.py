@@ -124,12 +124,12 @@ def answer(body: ProblemDetails, headers: dict[str, str] | None = None) -> Respo
 def _bad_keys(extra: Any) -> tuple[BadKey, ...]:
     if not isinstance(extra, list):
         return ()
-    return tuple(
-        BadKey(
-            str(item.get("key") or "body"),
-            str(getattr(item.get("source", ""), "value", item.get("source", ""))),
-            str(item["message"]),
-        )
-        for item in extra
-        if isinstance(item, dict) and "message" in item
-    )
+    return tuple(_bad_key(item) for item in extra if isinstance(item, dict) and "message" in item)
+
+
+def _bad_key(item: dict[str, Any]) -> BadKey:
+    """Litestar's words for what is wrong. A body that is missing is only the name of the argument to it."""
+    if str(item["message"]) == "'data'":
+        return BadKey("body", "body", "it is missing: send a JSON object, {} at least")
+    source = item.get("source", "")
+    return BadKey(str(item.get("key") or "body"), str(getattr(source, "value", source)), str(item["message"]))
