@@ -167,8 +167,8 @@ async def test_a_group_that_vanishes_while_it_is_held_is_moot_in_the_record(stra
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"memory_max_bytes": 8 << 20}, "below the 9437184 bytes that it uses"),
-        ({"memory_high_bytes": 4 << 20}, "below the 9437184 bytes that it uses"),
+        ({"memory_max_bytes": 8 << 20}, "below the 9 MiB that it uses"),
+        ({"memory_high_bytes": 4 << 20}, "below the 9 MiB that it uses"),
         ({"pids_max": 0}, "would start none with at most 0"),
         ({"cpu_max_percent": 0.5}, "less than the 1 %"),
     ],

@@ -86,7 +86,7 @@ async def test_where_one_looks_for_what_it_can_do_without_too_little_is_refused(
     one = Host(tmp_path, 0)
     grow(one, 12 * MB)
     refused = await planned(one, "senpai")
-    assert not refused.steps and "below the 12582912 bytes that it uses" in refused.impossible
+    assert not refused.steps and "below the 12 MiB that it uses" in refused.impossible
     one.ledger.close()
 
 
