@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,6 +186,7 @@ def test_the_protected_outlives_a_hundred_leaks_in_groups_of_five_and_nothing_is
         findings, runs = agent.ask(m.ListFindings(cleared=True, limit=500)).findings, agent.ask(m.ListRuns(limit=500)).runs
         took_ms = relief_ms(findings, runs, HOLDS_S)
         print(f"{told}, {time.monotonic() - began:.0f} s; {relief_told(took_ms)}")
+        print(Counter(f"{run.proposal.playbook} {run.state} {run.reason[:90]}" for run in runs if run.state != "moot"))
         assert told["leaks"] == LEAKS // TOGETHER * TOGETHER and told["most"] < SLICE_MB * MB * 0.95
         assert guest.out("systemctl is-active shop") == "active"
         agent.stop()
