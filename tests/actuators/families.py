@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -70,6 +70,17 @@ class Family:
     async def undo(self, step: Step) -> None:
         """As a run does it."""
         await self.levers.put_back(self.host, step.target, msgspec.convert(step.before, Priority))
+
+    def refusing(self, stubborn: int) -> Callable[[int, int], None]:
+        """The scheduler's `set_nice`, which refuses one of them."""
+        setting = self.host.scheduler.set_nice
+
+        def set_nice(pid: int, nice: int) -> None:
+            if pid == stubborn:
+                raise PermissionError(1, "not permitted")
+            setting(pid, nice)
+
+        return set_nice
 
     def end(self) -> None:
         """End everybody whom it has started."""

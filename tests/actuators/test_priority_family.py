@@ -99,14 +99,7 @@ async def test_whoever_can_not_be_put_back_is_named_and_the_others_are(family: F
     nice = (await family.seen(family.pid)).nice
     step = await family.lower(Priority(nice=15))
     stubborn, other = family.born(), family.born()
-    setting = family.host.scheduler.set_nice
-
-    def set_nice(pid: int, nice: int) -> None:
-        if pid == stubborn:
-            raise PermissionError(1, "not permitted")
-        setting(pid, nice)
-
-    monkeypatch.setattr(family.host.scheduler, "set_nice", set_nice)
+    monkeypatch.setattr(family.host.scheduler, "set_nice", family.refusing(stubborn))
     with pytest.raises(SteadError, match=f"process {stubborn}: .*not permitted"):
         await family.undo(step)
     assert [(await family.seen(pid)).nice for pid in (family.pid, stubborn, other)] == [nice, 15, nice]

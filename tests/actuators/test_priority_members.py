@@ -234,14 +234,7 @@ async def test_whoever_the_system_refuses_is_named_and_the_others_come_back(fami
     stubborn, other = family.born(), family.born()
     before = await levers(family, family.pid, other)
     step = await family.lower(Priority(family=["nice=15"]))
-    setting = family.host.scheduler.set_nice
-
-    def set_nice(pid: int, nice: int) -> None:
-        if pid == stubborn:
-            raise PermissionError(1, "not permitted")
-        setting(pid, nice)
-
-    monkeypatch.setattr(family.host.scheduler, "set_nice", set_nice)
+    monkeypatch.setattr(family.host.scheduler, "set_nice", family.refusing(stubborn))
     with pytest.raises(SteadError, match=f"{stubborn}@.*not permitted"):
         await family.undo(step)
     assert await levers(family, family.pid, other) == before and (await family.seen(stubborn)).nice == 15

@@ -102,26 +102,24 @@ async def test_of_io_both_ways_are_moved_and_the_operations_left(tmp_path: Path)
     one.ledger.close()
 
 
-async def test_of_io_it_is_never_looser_than_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("there", "most", "first"),
+    [
+        (b"254:0 rbps=30000000 wbps=30000000 riops=max wiops=max\n", 30_000_000, 10_000_000),
+        (b"254:0 rbps=max wbps=3000000 riops=max wiops=max\n", 3_000_000, 3_000_000),
+    ],
+)
+async def test_of_io_it_is_never_looser_than_the_tightest_that_is_there(
+    tmp_path: Path, there: bytes, most: int, first: int
+) -> None:
     one = Host(tmp_path, 0)
-    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", b"254:0 rbps=30000000 wbps=30000000")
+    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", there)
     run = await one.begun("io_max")
     rule = run.proposal.steps[0].govern
-    assert rule is not None and (rule.low, rule.high) == (1_000_000, 30_000_000)
+    assert rule is not None and (rule.low, rule.high) == (1_000_000, most)
+    assert one.files()["io.max"].startswith(f"254:0 rbps={first} wbps={first} ".encode())
     run = await one.hands.undo(run)
-    assert one.files()["io.max"] == b"254:0 rbps=30000000 wbps=30000000 riops=max wiops=max\n"
-    one.ledger.close()
-
-
-async def test_of_io_the_tightest_of_what_is_there_is_the_most(tmp_path: Path) -> None:
-    one = Host(tmp_path, 0)
-    one.host.write(f"/sys/fs/cgroup{one.path}/io.max", b"254:0 wbps=3000000")
-    run = await one.begun("io_max")
-    rule = run.proposal.steps[0].govern
-    assert rule is not None and rule.high == 3_000_000 and run.state == "verifying"
-    assert one.files()["io.max"].startswith(b"254:0 rbps=3000000 wbps=3000000 ")
-    run = await one.hands.undo(run)
-    assert one.files()["io.max"] == b"254:0 rbps=max wbps=3000000 riops=max wiops=max\n"
+    assert one.files()["io.max"] == there
     one.ledger.close()
 
 
