@@ -56,12 +56,12 @@ async def test_a_leak_that_outgrew_its_level_before_the_plan_and_again_before_th
     grow(one, 12 * MB)
     proposal = await planned(one)
     (step,) = proposal.steps
-    assert 12 * MB < int(str((step.want or {})[GROUP])) < 20 * MB, "at what it holds by now, and a little more"
+    assert 12 * MB < int(str((step.want or {})[GROUP])) < 30 * MB, "at what it holds by now, and a little more"
     assert step.govern is not None and step.govern.low == 6 * MB
     grow(one, 30 * MB)
     run = await carried(one, proposal)
     assert run.state == "verifying" and [receipt.outcome for receipt in run.receipts] == ["done"], run.receipts
-    assert 30 * MB < level(one) <= 40 * MB and (run.attempts[0].want or {})[GROUP] == level(one), "as the attempt says"
+    assert 30 * MB < level(one) <= 48 * MB and (run.attempts[0].want or {})[GROUP] == level(one), "as the attempt says"
     one.again()
     run = await one.moved(run, 35 * MB)
     assert run.governed[0].value == 35 * MB, "what was raised within the range is still stead's own"
@@ -90,7 +90,7 @@ async def test_where_one_looks_for_what_it_can_do_without_too_little_is_refused(
     one.ledger.close()
 
 
-@pytest.mark.parametrize(("grown", "held"), [(16 * MB, True), (24 * MB, False)])
+@pytest.mark.parametrize(("grown", "held"), [(28 * MB, True), (36 * MB, False)])
 async def test_between_the_last_look_and_the_write_it_may_grow_by_a_fifth(tmp_path: Path, grown: int, held: bool) -> None:
     one = Host(tmp_path, 0)
     proposal = await planned(one)

@@ -33,7 +33,7 @@ _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this 
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
 HEADROOM: Final = 0.02  # of a memory.high that is moved down: that much below it is free to be taken again
 _MEANWHILE: Final = 0.02  # of what a group can't give back, and so much more: what it takes until a limit is written
-_MEANWHILE_BYTES: Final = 4 << 20
+_MEANWHILE_BYTES: Final = 16 << 20
 _OUTGROWN: Final = 0.2  # of that: by so much it may have grown since a limit was planned
 _BFQ: Final = 11  # what BFQ's coarser weights round by above 100
 
