@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import typing
+
 import msgspec
 import pytest
 import yaml
@@ -29,12 +31,18 @@ def wrongs(text: str) -> list[str]:
 def test_each_mistake_has_its_line():
     text = "name: 3\ninner:\n  sise: 1\nmany:\n  - {size: 1}\n  - size: x\nby_name:\n  a: {seize: 2}\neither: {zise: 1}\n"
     assert wrongs(text) == [
-        "name is wrong: expected str, got int @ f, line 1",
+        "name should be a text, and is a whole number @ f, line 1",
         "unknown key inner.sise @ f, line 3",
-        "many[1].size is wrong: expected int, got str @ f, line 6",
+        "many[1].size should be a whole number, and is a text @ f, line 6",
         "unknown key by_name.a.seize @ f, line 8",
         "unknown key either.zise @ f, line 9",
     ]
+
+
+def test_a_word_that_is_none_of_the_choices_gets_them_named():
+    kind = typing.Literal["cpu", "memory", "io"] | None
+    found = documents.problems(documents.parse("cpuu", "f"), kind, code="t")
+    assert [one.what for one in found] == ["the document should be cpu, memory or io, and is 'cpuu'"]
 
 
 def test_a_missing_key_and_an_empty_one():

@@ -6,9 +6,10 @@ should become. The YAML nodes themselves are dropped at once: the agent keeps no
 
 from __future__ import annotations
 
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,10 @@ Spot = tuple[str, int | None]  # file (or variable) and line
 _LOADER: Final[type[Any]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODES: Final = 200_000  # a document with more (a bomb of aliases) is refused
 _DEPTH: Final = 60
+_KINDS: Final = {
+    **{"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"},
+    **{"object": "a map", "array": "a list", "null": "nothing"},
+}
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -227,11 +232,31 @@ class _Check:
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            what = f"{shown(place)} is wrong: {_lower(str(error))}"
+            what = f"{shown(place)} {_plainly(str(error), kind)}"
             return [problem(what, self._document.where(place), "write it as the example shows", f"{self._code}.wrong-value")]
         return []
 
 
-def _lower(message: str) -> str:
+def _plainly(message: str, kind: Any) -> str:
+    """What msgspec says of a value, for people who write YAML: "should be a number, and is a text"."""
     text = message.split(" - at `")[0].replace("`", "")
-    return text[:1].lower() + text[1:]
+    types_ = re.fullmatch(r"Expected ([a-z |]+), got ([a-z]+)", text)
+    if types_ and all(word in _KINDS for word in (*types_[1].split(" | "), types_[2])):
+        return f"should be {_or([_KINDS[word] for word in types_[1].split(' | ')])}, and is {_KINDS[types_[2]]}"
+    given = re.fullmatch(r"Invalid enum value (.+)", text)
+    choices = list(_choices(kind))
+    if given and choices:
+        return f"should be {_or(choices)}, and is {given[1]}"
+    return f"is wrong: {text[:1].lower()}{text[1:]}"
+
+
+def _choices(kind: Any) -> Iterator[str]:
+    if typing.get_origin(kind) is typing.Literal:
+        yield from map(str, typing.get_args(kind))
+    else:
+        for inner in typing.get_args(kind):
+            yield from _choices(inner)
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -22,7 +22,7 @@ from stead.model.errors import SteadError
         ("folders: [/srv/x], names: ['*'], min_age_s: -1", "min_age_s of mine is -1"),
         ("folders: [/srv/x], names: ['*'], depth: 0", "depth of mine is 0"),
         ("folders: [/srv/x], names: ['*'], quarantine_in: /srv/xy", "the quarantine of mine is to be in /srv/xy, which does not"),
-        ("folders: [/srv/x], names: ['*'], do: shred", "cleaning[0].do is wrong"),
+        ("folders: [/srv/x], names: ['*'], do: shred", "cleaning[0].do should be"),
         ("folders: [/srv/x], names: ['*'], olds: 1", "unknown key cleaning[0].olds"),
     ],
 )

@@ -37,7 +37,7 @@ def test_an_empty_policy_asks_for_everything(tmp_path):
     ("text", "what"),
     [
         ("rulez: []", "unknown key rulez"),
-        ("rules:\n- {name: a, then: maybe}", "rules[0].then is wrong"),
+        ("rules:\n- {name: a, then: maybe}", "rules[0].then should be"),
         ("rules:\n- {name: a, then: ask, when: {playbok: [x]}}", "unknown key rules[0].when.playbok"),
         ("rules:\n- {name: a, then: ask}\n- {name: a, then: ask}", "two rules are named a"),
         ("rules:\n- {name: a, then: ask, when: {risk: [grave]}}", "the rule a names an unknown risk grave"),
