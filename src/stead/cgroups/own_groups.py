@@ -148,3 +148,9 @@ def _remove(host: Host, folder: str, path: str) -> None:
         return
     except OSError as error:
         raise refusal(error, path, "the end of this group") from error
+
+
+def has_own(host: Host, groups: Groups, controller: str) -> bool:
+    """Are there groups of stead's own in a controller's tree? Where there are none, nothing is placed."""
+    folder = groups.folder(STEAD, controller)
+    return folder is not None and host.inode(folder) is not None

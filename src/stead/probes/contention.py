@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from stead.cgroups.own_groups import has_own
 from stead.cgroups.owners import STEAD
 from stead.cgroups.tree import Groups
 from stead.host.procfs import page_bytes
@@ -67,6 +68,7 @@ class Contention(SystemProbe):
         self._lost: dict[str, deque[tuple[int, float]]] = {}  # subject → (mono_ms, what its objective is about), in its window
         self._held: dict[str, deque[tuple[int, int]]] = {}  # contender → (mono_ms, bytes)
         self._told: list[Thing] = []  # the contenders of this tick
+        self._placed: bool | None = None  # is anything in a group of stead's own? None: not looked yet in this tick
         self._suffers: dict[str, str] = {}  # contender → the protected thing that it holds up most
 
     def read_linux(self, host: Host, now: Now) -> Reading:
@@ -79,7 +81,7 @@ class Contention(SystemProbe):
         table.update(host, now, parse_loadavg_tasks(self._loadavg.text(host))[1])
         self.members.update(host, groups, table, now)
         protected = {thing.subject: self._cpu(host, thing) for thing in self.members.protected}
-        self._told = self._chosen()
+        self._told, self._placed = self._chosen(), None
         contenders = {thing.subject: self._use(host, groups, thing, now) for thing in self._told}
         losses = {
             thing.subject: self._loss(host, groups, thing, protected[thing.subject], now) for thing in self.members.protected
@@ -152,6 +154,10 @@ class Contention(SystemProbe):
         """Is it in an idle group: its own, or one below stead's?"""
         if thing.path:
             return self._stalls.idle(host, groups, thing.path)
+        if self._placed is None:
+            self._placed = has_own(host, groups, "cpu")
+        if not self._placed:
+            return False
         pid = int(thing.subject.partition(":")[2].partition("@")[0])
         return (groups.path_in(self.members.membership(host, pid, now), "cpu") or "").startswith(f"{STEAD}/")
 

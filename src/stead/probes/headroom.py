@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stead.cgroups.memory import hard_limit, read_memory
+from stead.cgroups.own_groups import has_own
 from stead.cgroups.tree import Groups
 from stead.host.procfs import parse_meminfo
 from stead.model.intent import Intent
@@ -63,6 +64,7 @@ class Headroom(SystemProbe):
         self._before: dict[str, int] = {}  # subject → its size before it was held to less
         self._alarms: tuple[str, ...] = ()
         self._swap_free = 0
+        self._placed = False  # is anything in a group of stead's own?
         self._rooms: dict[str, int | None] = {}  # group → what is left in it, in this reading; None: it has no limit
 
     def read_linux(self, host: Host, now: Now) -> Reading:
@@ -75,6 +77,7 @@ class Headroom(SystemProbe):
         sizes = parse_meminfo(self._meminfo.text(host))
         room, self._swap_free = available_bytes(sizes), sizes.get("SwapFree", 0)
         things, self._rooms = self._follow(groups), {}
+        self._placed = bool(things) and has_own(host, groups, "freezer")
         for thing in things:
             self._read(host, groups, thing, now)
         samples = [Sample("infra.memory_room", "host", float(room))]
@@ -133,7 +136,8 @@ class Headroom(SystemProbe):
             held.take(files.size, files.held_back, now.mono_ms, files.some_stalled)
             return
         size, stopped = resident_bytes(host, thing.tasks, self._members.at_ms == now.mono_ms)
-        frozen = not stopped and is_frozen(host, groups, self._path_of(host, groups, thing, "freezer", now))
+        own = self._placed and not stopped
+        frozen = own and is_frozen(host, groups, self._path_of(host, groups, thing, "freezer", now))
         held.take(size, "stopped" if stopped else "frozen" if frozen else "", now.mono_ms)
 
     def _samples(
@@ -170,7 +174,13 @@ class Headroom(SystemProbe):
 
     def _rooms_above(self, host: Host, groups: Groups, thing: Thing, now: Now) -> Iterator[int]:
         """What is left in each limited group that both the contender and protected work are in."""
-        path = thing.path.rpartition("/")[0] if thing.path else self._path_of(host, groups, thing, "memory", now)
+        path = (
+            thing.path.rpartition("/")[0]
+            if thing.path
+            else self._path_of(host, groups, thing, "memory", now)
+            if self._shared
+            else ""
+        )
         while path:
             if path in self._shared:
                 if path not in self._rooms:
@@ -206,7 +216,7 @@ class Headroom(SystemProbe):
                 while path:
                     found.add(path)
                     path = path.rpartition("/")[0]
-        self._shared = frozenset(found)
+        self._shared = frozenset(found - {"/"})  # the root has no limit
 
 
 def _room_in(host: Host, groups: Groups, path: str) -> int | None:

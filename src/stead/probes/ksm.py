@@ -123,7 +123,7 @@ class Ksm(SystemProbe):
     def _cores(self, host: Host, now: Now) -> Sample:
         """What ksmd takes. It is a thread of the kernel, found once by its name."""
         if self._cpu is None:
-            ksmd = find_ksmd(host)
+            ksmd = find_ksmd(host) if self._looked_ms == now.mono_ms else None  # each name is read: once a minute will do
             if ksmd is None:
                 return Sample("infra.ksm_cpu", "host", None, "ksmd can't be seen from here")
             self._cpu = Source(f"/proc/{ksmd}/schedstat")
