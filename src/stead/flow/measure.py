@@ -86,6 +86,7 @@ def measured(run: Run, series: Memory, now: Now, others: Sequence[Run] = ()) -> 
         found if isinstance(found, str) else "",
         mean_of(lately) if lately else None,
         " and ".join(f"{one.proposal.playbook} of {one.proposal.steps[0].target}" for one in joint if one.proposal.steps),
+        (max if prediction.direction == "down" else min)(lately, default=None),
     )
 
 

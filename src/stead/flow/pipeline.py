@@ -295,6 +295,7 @@ class Road:
             self.learn(await self.place.hands.moot(run))
             return False
         run, seen = measured(run, self.series, now, (*self.recent, *self.runs.values()))
+        seen = seen._replace(open=any(finding.id == run.proposal.finding_id for finding in self.findings.values()))
         judged = judge(run, await self.place.hands.met(run), seen, now)
         moved = await self.keep(*runs.verified(run, judged, self.stamp(now)), now)
         if moved.state == "undoing":

@@ -4,7 +4,8 @@ What it did is told against what would have been without it, and that is known o
 most modest end of that interval shows the smallest move that counts (a share of what would have been, where the prediction is
 relative). It did not if the other end does not show it either, or if the metric did not plainly get that much better than it was
 right before: credit needs a proof, its absence does not. In between it can't be told. Nor can it where no effect is known and its
-owner named what it holds back for that (`keep_unclear`): the few readings of a noisy host would else count as a failure.
+owner named what it holds back for that (`keep_unclear`): the few readings of a noisy host would else count as a failure. But where
+what it answers is still open, and no reading shows the least good, it did not help: the next of its chain has to have its turn.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from stead.stats.effect import Effect
 class Measured(NamedTuple):
     """What came after a change: the predicted metric's mean, its newest good readings in a row, and the change's effect.
 
-    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change; `jointly` names
-    what else was changed with it, at about the same time.
+    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change, `peak` the worst of
+    them; `jointly` names what else was changed with it, at about the same time. `open`: does its finding stand still?
     """
 
     after: float | None = None
@@ -30,6 +31,8 @@ class Measured(NamedTuple):
     unclear: str = ""
     lately: float | None = None
     jointly: str = ""
+    peak: float | None = None
+    open: bool = False
 
 
 def judge(run: Run, met: Sequence[bool | None], seen: Measured, now: Now) -> Verdict:
@@ -64,7 +67,7 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
     worst = (max if prediction.direction == "down" else min)(before, expected, before if seen.lately is None else seen.lately)
     result: Literal["helped", "no_help", "inconclusive"] = "inconclusive"
     why = seen.unclear if effect is None else "too uncertain to tell"
-    unknown = effect is None and run.proposal.keep_unclear
+    unknown = effect is None and run.proposal.keep_unclear and not (seen.open and _no_better(prediction, after, seen.peak))
     if not generous or not (unknown or as_predicted(prediction, wanted_level(prediction, worst), after)):
         result, why = "no_help", ""
     elif modest and seen.good is not None and seen.good < needed:
@@ -79,6 +82,11 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
     reason += f", together with {seen.jointly}" if seen.jointly else ""
     told = (effect.effect, effect.low, effect.high, expected)
     return Verdict(result, f"{reason}: {why}" if why else reason, before, after, level, at_ms, *told)
+
+
+def _no_better(prediction: Prediction, after: float, peak: float | None) -> bool:
+    """Is it as bad as it was at its worst, right before the change?"""
+    return peak is not None and (after >= peak if prediction.direction == "down" else after <= peak)
 
 
 def _by_ends(prediction: Prediction, effect: Effect | None) -> tuple[bool, bool]:
