@@ -129,7 +129,8 @@ def impossible_aims(config: Config, known: Collection[str]) -> Iterator[tuple[Pl
         kind, _, name = aim.subject.partition(":")
         if kind == "workload" and name not in workloads:
             what = f"the objective of {one.title} is about the workload {name}, and there is none of that name"
-            yield (*place, "subject"), what, documents.did_you_mean(name, workloads)
+            near = documents.did_you_mean(name, workloads)
+            yield (*place, "subject"), what, near if "mean" in near else "name it under `workloads`, or leave `subject` out"
 
 
 def notes(config: Config) -> list[Problem]:
