@@ -4,25 +4,27 @@ What it did is told against what would have been without it, and that is known o
 most modest end of that interval shows the smallest move that counts (a share of what would have been, where the prediction is
 relative). It did not if the other end does not show it either, or if the metric did not plainly get that much better than it was
 right before: credit needs a proof, its absence does not. In between it can't be told. Nor can it where no effect is known and its
-owner named what it holds back for that (`keep_unclear`): the few readings of a noisy host would else count as a failure. But where
-what it answers is still open, and no reading shows the least good, it did not help: the next of its chain has to have its turn.
+owner named what it holds back for that (`keep_unclear`): the few readings of a noisy host would else count as a failure. But
+where what it answers is still open, and next to nothing got better, it did not help: the next of its chain is to have its turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from stead.model.change import Prediction, Run, Verdict
 from stead.model.observe import Now
 from stead.stats.effect import Effect
 
+SIGN: Final = 0.25  # of the predicted move: the least that may be a sign of help
+
 
 class Measured(NamedTuple):
     """What came after a change: the predicted metric's mean, its newest good readings in a row, and the change's effect.
 
-    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change, `peak` the worst of
-    them; `jointly` names what else was changed with it, at about the same time. `open`: does its finding stand still?
+    `unclear` says why there is no effect to tell; `lately` is the mean of the last readings before the change, `peak` the worst
+    of them; `jointly` names what else was changed with it, at about the same time. `open`: is what it answers so still?
     """
 
     after: float | None = None
@@ -85,8 +87,11 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
 
 
 def _no_better(prediction: Prediction, after: float, peak: float | None) -> bool:
-    """Is it as bad as it was at its worst, right before the change?"""
-    return peak is not None and (after >= peak if prediction.direction == "down" else after <= peak)
+    """Is it about as bad as it was at its worst, right before the change?"""
+    if peak is None:
+        return False
+    least = peak + SIGN * (wanted_level(prediction, peak) - peak)
+    return not as_predicted(prediction, least, after)
 
 
 def _by_ends(prediction: Prediction, effect: Effect | None) -> tuple[bool, bool]:
