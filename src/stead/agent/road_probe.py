@@ -57,7 +57,8 @@ class RoadProbe:
 
 def rates_of(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
     """The three shares in percent, or None and why."""
-    ended = [run for run in runs if run.state in ENDED and not (run.verdict and run.verdict.result == "inconclusive")]
+    told = [run for run in runs if run.state in ENDED and not gave_way(run)]
+    ended = [run for run in told if not (run.verdict and run.verdict.result == "inconclusive")]
     if len(ended) < ENOUGH:
         nothing = (None, f"{len(ended)} finished runs in the last 24 h are too few to tell ({ENOUGH} are needed)")
         return dict.fromkeys(("autonomy.plan_success_rate", "autonomy.autonomy_ratio", "autonomy.rollback_rate"), nothing)
@@ -72,6 +73,15 @@ def rates_of(runs: Sequence[Run]) -> dict[str, tuple[float | None, str]]:
     }
 
 
+def gave_way(run: Run) -> bool:
+    """Did it not help against what the owner named to be held back, and leave the way to the next rung of its ladder?
+
+    That is how a ladder is climbed, and says nothing against stead: counted as a failure it would end in a lock, and then nobody
+    protects what is to be protected. The last rung counts.
+    """
+    return run.proposal.keep_unclear and bool(run.proposal.chain) and run.verdict is not None and run.verdict.result == "no_help"
+
+
 def in_a_row(runs: Sequence[Run]) -> dict[str, int]:
     """Playbook → its failed verifications since the last that helped. An inconclusive one neither counts nor resets.
 
@@ -84,6 +94,8 @@ def in_a_row(runs: Sequence[Run]) -> dict[str, int]:
         name = run.proposal.playbook
         heeded = heeded or any(step.actuator == "autonomy" and "ceiling" in (step.want or {}) for step in run.proposal.steps)
         if run.verdict is None or name in closed or run.verdict.result == "inconclusive":
+            continue
+        if gave_way(run) and not heeded:
             continue
         if heeded or run.verdict.result == "helped":
             closed.add(name)
