@@ -18,7 +18,7 @@ import msgspec
 from stead.flow import record, runs
 from stead.flow.record import Stamp, plan_hash
 from stead.ledger.leaf import uuid7
-from stead.model.change import Attempt, Prediction, Proposal, Receipt, Run, Step, Target, Verdict
+from stead.model.change import Attempt, Prediction, Proposal, Receipt, Record, Run, Step, Target, Verdict
 from stead.model.find import Finding
 from stead.model.observe import Now
 from stead.model.policy import Actor, Approval, Decision, Policy
@@ -98,7 +98,8 @@ class Day:
         identity = {"start_ticks": str(self.random.randrange(10**8)), "boot_id": self.boot_id}
         leader = {"leader": str(self.random.randrange(1_000, 9_000)), "start_ticks": str(self.random.randrange(10**8))}
         target = Target("process", finding.labels["pid"], identity, leader)
-        before, want = {"nice": 0, "autogroup_nice": 0}, {"nice": 19, "autogroup_nice": 19}
+        before: Record = {"nice": 0, "autogroup_nice": 0}
+        want: Record = {"nice": 19, "autogroup_nice": 19}
         note = "applies to the whole session"
         steps = (Step("priority", target, before, want, "exact", lease_s=600.0, note=note),)
         said = Prediction("infra.others_run_delay", "host", "down", 0.3, True, 30.0, self.random.random(), 0.05)

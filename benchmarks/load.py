@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,24 @@ while True:
     psutil.cpu_times_percent(), psutil.virtual_memory(), psutil.net_io_counters(), psutil.disk_io_counters()
     time.sleep(max(0.0, 1.0 - (time.monotonic() - started)))
 """
+LIGHT = """
+import ctypes, sys, time
+ctypes.CDLL(None).prctl(67, 1, 0, 0, 0)  # PR_SET_MEMORY_MERGE; a kernel without it refuses
+share = float(sys.argv[1])
+while True:
+    until = time.thread_time() + 0.01 * share
+    while time.thread_time() < until:
+        pass
+    time.sleep(0.01 * (1 - share))
+"""
+ENFORCING = """
+protect:
+  - {name: shop, match: ["process:%s*"], objective: {pressure: cpu, below: 3}}
+  - service:nginx*
+best_effort: ["process:%s*", "service:backup*", "cgroup:/batch.slice/*"]
+"""
+PROTECTED, CONTENDER = f"benchshop{os.getpid()}", f"benchbackup{os.getpid()}"
+SHARES = {PROTECTED: 0.1, CONTENDER: 0.2}  # of a core
 
 
 @contextmanager
@@ -72,6 +90,22 @@ def config_text(interval_s: float, every_probe: bool = False) -> str:
     names = sorted(point.load()().name for point in entry_points(group="stead.probes") if point.name != "workload")
     probes = "".join(f"    {name}: {{interval_s: {interval_s}}}\n" for name in names)
     return f"agent:\n  interval_s: {interval_s}\n" + (f"  probes:\n{probes}" if every_probe else "")
+
+
+def everything_on(interval_s: float) -> str:
+    """A configuration with an intent for the processes of `contending`."""
+    return config_text(interval_s) + ENFORCING % (PROTECTED, CONTENDER)
+
+
+@contextmanager
+def contending() -> Iterator[None]:
+    """A protected process and a contender that both work a little, and whose memory may be merged."""
+    with tempfile.TemporaryDirectory(prefix="stead-bench-") as folder, ExitStack() as stack:
+        for name, share in SHARES.items():
+            program = Path(folder, f"{name}.py")
+            program.write_text(LIGHT, encoding="utf-8")
+            stack.enter_context(running([sys.executable, str(program), str(share)]))
+        yield
 
 
 @contextmanager

@@ -94,11 +94,6 @@ def rss_bytes(pid: int) -> int:
     return int(fields[21]) * PAGE_BYTES if fields else 0
 
 
-def tree_rss_bytes(root: int) -> int:
-    """Resident memory of a process and its descendants, shared pages counted in each."""
-    return sum(rss_bytes(pid) for pid in tree(root))
-
-
 def slope_per_hour(points: Sequence[tuple[float, float]]) -> float:
     """The least-squares slope of (seconds, value), in values an hour."""
     return statistics.linear_regression([at for at, _ in points], [value for _, value in points]).slope * 3600
