@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from stead.agent.road_probe import in_a_row, rates_of
-from stead.model.change import Run, Step, Target, Verdict
+from stead.model.change import Proposal, Run, Step, Target, Verdict
 from tests.flow.kit import proposal
 
 
@@ -32,6 +34,10 @@ def test_a_rung_that_gave_way_to_the_next_of_its_ladder_is_no_failure_of_steads(
     assert in_a_row([rung("helped", ("freeze",)), rung("no_help", ())]) == {"hold": 0}
 
 
+def by_intent(run: Run) -> Proposal:
+    return msgspec.structs.replace(run.proposal, keep_unclear=False, labels={"pattern": "process:make"})
+
+
 def test_a_night_of_ladders_that_were_climbed_does_not_lock_stead() -> None:
     def ended(result: str, chain: tuple[str, ...], state: str, undo_reason: str) -> Run:
         made = proposal((), playbook="hold", chain=chain, keep_unclear=True)
@@ -40,6 +46,8 @@ def test_a_night_of_ladders_that_were_climbed_does_not_lock_stead() -> None:
     climbed = [ended("no_help", ("freeze",), "undone", "no_help"), ended("helped", (), "held", "")] * 10
     rates = rates_of(climbed)
     assert rates["autonomy.rollback_rate"] == (0.0, "") and rates["autonomy.plan_success_rate"] == (100.0, "")
+    labelled = [msgspec.structs.replace(one, proposal=by_intent(one)) for one in climbed]
+    assert rates_of(labelled)["autonomy.rollback_rate"] == (0.0, ""), "also of a playbook that says nothing of the unclear"
     in_vain = [ended("no_help", (), "undone", "no_help"), ended("helped", (), "held", "")] * 10
     assert rates_of(in_vain)["autonomy.rollback_rate"] == (50.0, "")
 

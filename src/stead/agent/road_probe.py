@@ -79,7 +79,8 @@ def gave_way(run: Run) -> bool:
     That is how a ladder is climbed, and says nothing against stead: counted as a failure it would end in a lock, and then nobody
     protects what is to be protected. The last rung counts.
     """
-    return run.proposal.keep_unclear and bool(run.proposal.chain) and run.verdict is not None and run.verdict.result == "no_help"
+    named = run.proposal.keep_unclear or "pattern" in run.proposal.labels  # of the intent that its contender fits
+    return named and bool(run.proposal.chain) and run.verdict is not None and run.verdict.result == "no_help"
 
 
 def in_a_row(runs: Sequence[Run]) -> dict[str, int]:
