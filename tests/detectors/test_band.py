@@ -218,8 +218,8 @@ def test_a_template_that_can_not_be_filled_gives_way_to_the_plain_sentence(templ
     ("unit", "value", "words"),
     [
         ("percent", 612.5, "612 %"),
-        ("bytes", 4.2e9, "4.2 GB"),
-        ("bytes_per_second", 5e6, "5.0 MB/s"),
+        ("bytes", 4.2e9, "3.91 GiB"),
+        ("bytes_per_second", 5e6, "4.77 MiB/s"),
         ("count", 2000.0, "2000"),
         ("cores", 600.04, "600 cores"),
         ("seconds", 1e4, "10000 s"),

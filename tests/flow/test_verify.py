@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -81,6 +83,21 @@ def test_by_a_twin_it_may_be_no_help_though_it_fell() -> None:
 def test_a_share_of_nothing_is_no_move() -> None:
     verdict = judge(run_with(PREDICTION), [True], seen(0.0, 0.0, 3.0), NOW)
     assert verdict.result == "inconclusive", "without the change it may have been zero as well"
+
+
+def test_what_is_counted_in_bytes_is_told_in_mebibytes() -> None:
+    move: dict[str, Any] = {
+        "direction": "up",
+        "at_least": float(16 << 20),
+        "relative": False,
+        "baseline": -54_830_000.0,
+        "meaningful": -1e9,
+    }
+    freed = msgspec.structs.replace(PREDICTION, metric="infra.ksm_net_bytes", **move)
+    told = judge(run_with(freed), [True], seen(float(64 << 20)), NOW).reason
+    assert told.startswith(
+        "infra.ksm_net_bytes went from -52.29 MiB to 64 MiB; predicted at least 16 MiB; without the change it would have been 1 B"
+    )
 
 
 def test_an_effect_that_can_not_be_told_is_inconclusive_and_says_why() -> None:

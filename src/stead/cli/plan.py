@@ -161,8 +161,9 @@ def target_of(proposal: Proposal) -> str:
 
 def prediction(one: Prediction) -> str:
     """What the change should do, as said before it is made."""
-    move = f"{100 * one.at_least:.0f} %" if one.relative else number(one.at_least)
-    base = f", from {number(one.baseline)}" if one.baseline is not None else ", from a baseline not known yet"
+    unit = "bytes" if one.metric.endswith("_bytes") else ""
+    move = f"{100 * one.at_least:.0f} %" if one.relative else number(one.at_least, unit)
+    base = f", from {number(one.baseline, unit)}" if one.baseline is not None else ", from a baseline not known yet"
     goes_on = " and ".join(f"{control.metric} of {plain(control.subject)}" for control in one.control)
     beside = f", while {goes_on} {'goes' if len(one.control) == 1 else 'go'} on" if goes_on else ""
     if one.twin is not None:

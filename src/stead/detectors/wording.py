@@ -20,7 +20,7 @@ _SUFFIX: Final = {
     "count_per_5m": " in 5 min",
 }
 _COUNTED: Final = frozenset(("count", "count_per_5m", "processes", "bool", "bytes"))
-_BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+_BYTES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class Fields(dict[str, str]):
@@ -47,11 +47,11 @@ def number(value: float, unit: str = "") -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A number with its unit: `92 %`, `1.5 GB`, `0.02`."""
+    """A number with its unit: `92 %`, `1.5 GiB`, `0.02`."""
     if unit in ("bytes", "bytes_per_second"):
         power = 0
-        while abs(value) >= 1000 and power < len(_BYTES) - 1:
-            value, power = value / 1000, power + 1
+        while abs(value) >= 1024 and power < len(_BYTES) - 1:
+            value, power = value / 1024, power + 1
         return f"{number(value)} {_BYTES[power]}{_SUFFIX.get(unit, '')}"
     return number(value, unit) + _SUFFIX.get(unit, "")
 

@@ -76,11 +76,12 @@ def _weighed(run: Run, prediction: Prediction, before: float, after: float, seen
         result, why = "no_help", f"only {seen.good} of {needed} readings in a row were as predicted"
     elif modest:
         result, why = "helped", ""
-    reason = f"{prediction.metric} went from {_short(before)} to {_short(after)}; predicted {_bound(prediction, level)}"
+    metric, was, now = prediction.metric, _said(prediction, before), _said(prediction, after)
+    reason = f"{metric} went from {was} to {now}; predicted {_bound(prediction, level)}"
     if effect is None:
         return Verdict(result, f"{reason}; {why}" if why else reason, before, after, level, at_ms)
-    reason += f"; without the change it would have been {_short(expected)}"
-    reason += f" ({_short(effect.least)} to {_short(effect.most)} with 95 % confidence)"
+    reason += f"; without the change it would have been {_said(prediction, expected)}"
+    reason += f" ({_said(prediction, effect.least)} to {_said(prediction, effect.most)} with 95 % confidence)"
     reason += f", together with {seen.jointly}" if seen.jointly else ""
     told = (effect.effect, effect.low, effect.high, expected)
     return Verdict(result, f"{reason}: {why}" if why else reason, before, after, level, at_ms, *told)
@@ -111,9 +112,8 @@ def _unknowable(prediction: Prediction, met: Sequence[bool | None], before: floa
     if after is None:
         return f"{prediction.metric} is not known after the change"
     if before < prediction.meaningful:
-        return (
-            f"{prediction.metric} was {_short(before)} before, and below {_short(prediction.meaningful)} it can't show any effect"
-        )
+        was, least = _said(prediction, before), _said(prediction, prediction.meaningful)
+        return f"{prediction.metric} was {was} before, and below {least} it can't show any effect"
     return ""
 
 
@@ -142,8 +142,10 @@ def good_in_a_row(prediction: Prediction, readings: Sequence[float | None]) -> i
 
 
 def _bound(prediction: Prediction, level: float) -> str:
-    return f"{'at most' if prediction.direction == 'down' else 'at least'} {_short(level)}"
+    return f"{'at most' if prediction.direction == 'down' else 'at least'} {_said(prediction, level)}"
 
 
-def _short(value: float) -> str:
-    return f"{value:.4g}"
+def _said(prediction: Prediction, value: float) -> str:
+    if not prediction.metric.endswith("_bytes"):
+        return f"{value:.4g}"
+    return f"{value / (1 << 20):.4g} MiB" if abs(value) >= 1 << 16 else f"{value:.4g} B"

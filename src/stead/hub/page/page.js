@@ -318,8 +318,9 @@ function outcome(run) {
 }
 
 function predicted(p) {
-  const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : number(p.at_least);
-  const from = p.baseline === null ? ', from a level not known yet' : `, from ${Number(p.baseline.toPrecision(3))}`;
+  const unit = p.metric.endsWith('_bytes') ? 'bytes' : 'count';
+  const amount = p.relative ? `${Math.round(p.at_least * 100)} %` : number(p.at_least, unit);
+  const from = p.baseline === null ? ', from a level not known yet' : `, from ${number(p.baseline, unit)}`;
   return `Predicts that ${p.metric} of ${plain(p.subject)} goes ${p.direction} by at least ${amount} within ${p.within_s} s${from}`;
 }
 
