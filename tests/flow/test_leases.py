@@ -69,7 +69,7 @@ def test_a_governed_limit_stands_while_what_it_limits_comes_near_it(rule, value,
 
 
 LEASE_S = 600.0
-OVER_S = leases.OVER_MS // 1000
+OVER_S = 60  # a tenth of it
 
 
 @pytest.fixture
@@ -99,6 +99,21 @@ async def test_what_is_over_is_put_back_without_waiting_for_its_lease(lane: Lane
     assert any("its reason is over" in one for one in words), words
 
 
+@pytest.mark.parametrize(("lease_s", "over_s"), [(8.0, 2), (60.0, 15), (300.0, 30), (3600.0, 360)])
+async def test_how_long_a_reason_is_gone_before_it_is_over(tmp_path: Path, lease_s: float, over_s: int) -> None:
+    settings = (SettingTemplate("dial", {"level": 9}, lease_s=lease_s),)
+    lane = Lane(tmp_path, turn(settings=settings, keep_while={LOAD: 0.2}))
+    await lane.heal()
+    lane.show(0.4, 0.2)
+    await lane.tick(5)
+    lane.show(0.1, 0.2)
+    await lane.tick(over_s)
+    assert lane.states() == ["held"]
+    await lane.tick(2)
+    assert [run.undo_reason for run in lane.runs()] == ["cleared"]
+    lane.ledger.close()
+
+
 async def test_a_contender_that_rests_for_a_moment_is_still_one(lane: Lane) -> None:
     for _ in range(5):
         lane.show(0.1, 0.2)
@@ -113,7 +128,7 @@ async def test_what_is_known_by_its_finding_alone_waits_for_its_lease(tmp_path: 
     lane = Lane(tmp_path)
     await lane.heal()
     lane.show(0.1, 0.2)
-    await lane.tick(2 * OVER_S)
+    await lane.tick(OVER_S)
     assert (lane.states(), lane.road.findings) == (["held"], {})
     await lane.tick(60)
     (run,) = lane.runs()

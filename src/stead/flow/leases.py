@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from stead.flow.pipeline import Road
 
 LAST_PART: Final = 4  # a quarter of a lease
-OVER_MS: Final = 30_000  # how long a reason must be gone without a break before that ends what was set for it
+REST_PART: Final = 10  # a tenth: so long a reason must be gone without a break to be over (what is measured seldom has a long lease),
+REST_MS: Final = 30_000  # but for this long, or a quarter of a lease that is shorter
 
 
 class Leases:
@@ -50,7 +51,7 @@ class Leases:
             return False
         self._gone_ms = {known: at_ms for known, at_ms in self._gone_ms.items() if known in road.runs}
         since_ms = self._gone_ms.setdefault(run.id, now.mono_ms)
-        return now.mono_ms - since_ms >= min(OVER_MS, lease_ms // LAST_PART)
+        return now.mono_ms - since_ms >= max(lease_ms // REST_PART, min(REST_MS, lease_ms // LAST_PART))
 
 
 def stands(run: Run, open_findings: Collection[str], latest: Latest) -> bool:
