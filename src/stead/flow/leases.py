@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stead.flow.pipeline import Road
 
 LAST_PART: Final = 4  # a quarter of a lease
-REST_PART: Final = 10  # a tenth: so long a reason must be gone without a break to be over (what is measured seldom has a long lease),
+REST_PART: Final = 10  # a tenth of it: so long a reason must be gone without a break (what is measured seldom has a long lease),
 REST_MS: Final = 30_000  # but for this long, or a quarter of a lease that is shorter
 
 
