@@ -31,7 +31,7 @@ _SEEN_ONLY: Final = frozenset(("cpu_shares", "drop_ins"))
 RIVALS_S: Final = 30.0  # how long it holds who else runs: a governed value is moved far more often
 _WRITE_S: Final = 30.0  # systemd is slow while a machine is short of what this gives back
 _PERCENT: Final = 0.1  # what kernels round a share of a core by, at the shortest period
-HEADROOM: Final = 0.02  # of a memory.high that is moved down: that much below it is free to be taken again
+_AHEAD: Final = 0.01  # of a memory.high that is moved down: at most so much is taken back ahead of it
 _MEANWHILE: Final = 0.02  # of what a group can't give back, and so much more: what it takes until a limit is written
 _MEANWHILE_BYTES: Final = 16 << 20
 _OUTGROWN: Final = 0.2  # of that: by so much it may have grown since a limit was planned
@@ -178,7 +178,7 @@ class LimitActuator:
         before, high = now.memory_high_bytes, wanted.get("memory_high_bytes")
         if isinstance(before, int) and isinstance(high, int) and high < before and self.groups.kind("memory") == "v2":
             folder = self.groups.folder(target.name, "memory")
-            await take_back(host, f"{folder}", round(high * (1 - HEADROOM)), before - high)
+            await take_back(host, f"{folder}", min(before - high, round(high * _AHEAD)))
         await self._set(host, target, now, want, wanted)
 
     async def put_back(self, host: Host, target: Target, want: Limit | Absent) -> None:

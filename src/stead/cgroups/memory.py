@@ -103,16 +103,15 @@ def working_set_bytes(host: Host, groups: Groups, path: str) -> int | None:
     return None if seen is None else seen.size - seen.reclaimable(swap_free(host))
 
 
-async def take_back(host: Host, folder: str, size_bytes: int, most_bytes: int) -> None:
-    """Have the kernel reclaim what a group of version 2 holds beyond a size, `most_bytes` of it, as far as that is to be had.
+async def take_back(host: Host, folder: str, size_bytes: int) -> None:
+    """Have the kernel reclaim so many bytes of a group of version 2, as far as that is to be had.
 
     It is done at the caller's cost, a piece at a time: where a limit alone is lowered, whoever runs in the group does it next.
     """
     if host.inode(f"{folder}/memory.reclaim") is None:
         return  # a kernel before 5.19
-    with contextlib.suppress(OSError, ValueError):  # EAGAIN: there is no more to be had
-        excess = int(host.read(f"{folder}/memory.current", 64)) - size_bytes
-        for left in range(min(excess, most_bytes), page_bytes() - 1, -PIECE_BYTES):
+    with contextlib.suppress(OSError):  # EAGAIN: there is no more to be had
+        for left in range(size_bytes, page_bytes() - 1, -PIECE_BYTES):
             host.write(f"{folder}/memory.reclaim", str(min(left, PIECE_BYTES)).encode())
             await asyncio.sleep(0)
 

@@ -19,7 +19,7 @@ class ControlLaw(NamedTuple):
 
     step: Step
     own: Mapping[str, float]
-    peak: bool = False  # of what is used it takes the most since its last call, not the newest
+    peak: bool = False  # of what is used it takes the most over that stretch, not the newest
     over_s: float = 0.0  # the mean that it takes is of so long, an interval at least; what was bad before it counts as answered
 
 

@@ -23,7 +23,7 @@ KNOWN: Final = 4.0  # times as fast it goes back to the edge, over what was no h
 def step(state: State, reading: float | None, now_ms: float, used: float | None = None) -> tuple[State, float]:
     """The next state and value. `reading` is in the metric's unit (None: unknown, which only loosens), `used` in the field's.
 
-    Where less is used than is allowed, it begins at what is used (the most since the last call). Call it once an interval, with
+    Where less is used than is allowed, it begins at what is used (the most of late). Call it once an interval, with
     the mean over the last half minute, in which what is answered already counts as none: a single short stall is no edge.
     """
     rule = state.rule

@@ -36,11 +36,10 @@ WORDS: Final = {
 
 
 class Loop(msgspec.Struct):
-    """One governed step: its law's memory, when it moved last, and since when readings count (all times monotonic, in ms)."""
+    """One governed step: its law's memory, and since when readings count for the next move (both times monotonic, in ms)."""
 
     due_ms: float
     since_ms: float
-    moved_ms: float
     state: State | None = None
 
 
@@ -70,7 +69,7 @@ class Governor:
         loop = self._loops.get((run.id, index))
         if loop is None:
             wait_ms = _rule(run, index).interval_s * 1000
-            self._loops[run.id, index] = Loop(now.mono_ms + wait_ms, now.mono_ms, now.mono_ms)
+            self._loops[run.id, index] = Loop(now.mono_ms + wait_ms, now.mono_ms)
         return loop is not None and now.mono_ms >= loop.due_ms
 
     async def _move(self, run: Run, steps: list[int], now: Now) -> Run:
@@ -96,16 +95,17 @@ class Governor:
         told = state.worst is not None or reading is None  # what was bad is answered: the next reading is of what came after it
         next_ms = now.mono_ms + 1000 * (rule.interval_s - law.over_s)
         loop.since_ms = now.mono_ms if told else min(now.mono_ms, max(loop.since_ms, next_ms))
-        loop.state, loop.moved_ms = state, now.mono_ms
+        loop.state = state
         words = WORDS[state.why].format(metric=rule.metric, reading=reading, level=rule.level)
         return Choice(value, reading, words, state.edge, state.hold_ms / 1000)
 
     def _used(self, rule: Govern, loop: Loop, now: Now) -> float | None:
-        """What is used of the field: the newest value, or for a law that asks for it the most since the last move."""
+        """What is used of the field: the newest value, or for a law that asks for it the most over its stretch of time."""
         newest = self._latest(rule.used_metric, rule.used_subject)
         if newest is None or not LAWS[rule.law].peak:
             return newest
-        points = self._series.points(rule.used_metric, rule.used_subject, loop.moved_ms + 1, now.mono_ms)
+        since_ms = now.mono_ms - 1000 * max(rule.interval_s, LAWS[rule.law].over_s)
+        points = self._series.points(rule.used_metric, rule.used_subject, since_ms, now.mono_ms)
         return max([newest, *(value for _, value in points)])
 
 
