@@ -145,13 +145,14 @@ def test_a_listener_that_was_cut_off_listens_again(plan: Plan) -> None:
     assert (code, errors) == (0, "") and "stopped cleanly" in out
 
 
-def test_what_only_a_lease_holds_is_put_back_at_the_end(plan: Plan) -> None:
-    one = Started(msgspec.structs.replace(plan, agent=(*plan.agent, "--leased")))
+def test_what_only_a_lease_holds_is_put_back_at_the_end_and_what_goes_on_is_said(plan: Plan) -> None:
+    one = Started(msgspec.structs.replace(plan, agent=(*plan.agent, "--leased"), workloads=("web", "jobs")))
     one.until("nothing was changed")
     one.process.send_signal(signal.SIGINT)
     code, out, errors = one.end()
     assert (code, errors) == (0, "")
     assert out.index("stopped cleanly") < out.index("the fake put it back") < out.index("1 change under a lease put back")
+    assert "the workers of web, jobs go on; the next start takes them over" in out
 
 
 def test_without_a_lease_nothing_is_put_back(up: Started) -> None:

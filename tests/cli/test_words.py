@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.cli.table import cut, pairs, table, width_of
-from stead.cli.words import SPARKS, ago, duration, number, seconds_of, short_ids, size, sparkline
+from stead.cli.words import SPARKS, ago, duration, number, plain, seconds_of, short_ids, size, sparkline
+from stead.ledger import words as ledger_words
 from stead.model.errors import EXIT_USAGE, SteadError
 
 
@@ -98,3 +99,17 @@ def test_escape_codes_in_a_name_are_taken_out() -> None:
 @given(st.text(max_size=30), st.integers(1, 20))
 def test_cut_fits(text: str, width: int) -> None:
     assert width_of(cut(text, width)) <= max(width, 1)
+
+
+@pytest.mark.parametrize(
+    ("subject", "read"),
+    [
+        ("process:4711@567890", "process:4711"),
+        ("cgroup:/batch.scope@cpu.35787", "cgroup:/batch.scope"),
+        ("cgroup:/user.slice/user@1000.service@91", "cgroup:/user.slice/user@1000.service"),
+        ("cgroup:/user.slice/user@1000.service", "cgroup:/user.slice/user@1000.service"),
+        ("mount:/srv/a@1", "mount:/srv/a@1"),
+    ],
+)
+def test_a_subject_is_read_without_what_tells_it_from_its_successor(subject: str, read: str) -> None:
+    assert plain(subject) == ledger_words.plain(subject) == read

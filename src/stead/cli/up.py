@@ -51,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     agent: tuple[str, ...]
     hub: tuple[str, ...]
     environ: dict[str, str]
+    workloads: tuple[str, ...] = ()  # whose workers outlive the agent
 
     @property
     def address(self) -> str:
@@ -69,7 +70,8 @@ def plan_up(
     loaded, paths = load_config(config_path=config, state_dir=state, environ=env)
     agent = argv_of("stead.agent", state=state, config=config, mode=mode)
     hub = argv_of("stead.hub", state=state, config=config)
-    return Plan(paths, loaded.hub.bind, loaded.hub.port, tuple(agent), tuple(hub), env)
+    workloads = tuple(one.name for one in loaded.workloads)
+    return Plan(paths, loaded.hub.bind, loaded.hub.port, tuple(agent), tuple(hub), env, workloads)
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -265,6 +267,8 @@ class Up:
             raise died(ill)
         self._say(f"{' and '.join(child.name for child in reversed(self._children)) or 'nothing'} stopped cleanly")
         self._put_back(leased)
+        if self.plan.workloads:
+            self._say(f"the workers of {', '.join(self.plan.workloads)} go on; the next start takes them over")
         return EXIT_OK
 
     def _put_back(self, leased: int) -> None:

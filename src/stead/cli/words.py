@@ -125,7 +125,9 @@ def _shared(one: str, other: str) -> int:
 
 
 def plain(subject: str) -> str:
-    """Give a subject for reading: a process without the tick at which it started."""
+    """Give a subject for reading: a process without the tick at which it started, a control group without its id."""
+    if subject.startswith("cgroup:"):
+        return re.sub(r"@([a-z]+\.)?\d+$", "", subject)  # a unit's own "@" is followed by more: user@1000.service
     return subject.partition("@")[0] if subject.startswith("process:") else subject
 
 

@@ -6,6 +6,7 @@ say is left out. A type that nothing here speaks of is named, never dumped. Pure
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -104,7 +105,9 @@ def plural(count: int, word: str) -> str:
 
 
 def plain(subject: str) -> str:
-    """A subject for reading: a process without the tick at which it started."""
+    """A subject for reading: a process without the tick at which it started, a control group without its id."""
+    if subject.startswith("cgroup:"):
+        return re.sub(r"@([a-z]+\.)?\d+$", "", subject)  # a unit's own "@" is followed by more: user@1000.service
     return subject.partition("@")[0] if subject.startswith("process:") else subject
 
 

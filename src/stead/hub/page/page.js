@@ -48,7 +48,7 @@ const shown = (value) => (value === null || value === undefined ? 'unset' : type
   : typeof value === 'object' ? JSON.stringify(value) : String(value));
 const tag = (text, kind = '') => el('span', { class: `tag ${kind}` }, text);
 const target = (step) => `${step.target.kind}:${step.target.name}`;
-const plain = (subject) => (subject.startsWith('process:') ? subject.split('@')[0] : subject);
+const plain = (subject) => (/^(process|cgroup):/.test(subject) ? subject.replace(/@([a-z]+\.)?\d+$/, '') : subject);
 const culprit = ({ process, pid } = {}) => (process ? `${process}${pid ? ` (pid ${pid})` : ''}` : '');
 const named = (run) => [...new Set(run.proposal.steps.map(target))].join(', ') + (run.proposal.labels?.process ? ` (${run.proposal.labels.process})` : '');
 const UNDONE = { person: 'a person asked for it', no_help: 'it did not help', not_held: 'it did not hold', lease: 'its lease ended', cleared: 'its reason is over', cancel: 'it was cancelled', paused: 'stead was paused', 'partial failure': 'a step failed' };
