@@ -228,6 +228,7 @@ def test_unknown_values_are_never_zero(agent: FakeAgent, call: Call) -> None:
 def test_a_metric_that_is_not_there_says_why(agent: FakeAgent, call: Call) -> None:
     assert "no source of learning events" in call("metrics", "learning.sources").stderr
     assert "did you mean infra.cpu_utilization" in call("metrics", "infra.cpu_utilisation").stderr
+    assert "`stead metrics` lists what there is" in call("metrics", "infra.cpu_utilisat*").stderr, "nothing is near a pattern"
     assert call("metrics", "--since", "1h").exit_code == EXIT_USAGE
     assert call("metrics", "infra.cpu_utilization", "--since", "yesterday").exit_code == EXIT_USAGE
 

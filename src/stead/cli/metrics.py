@@ -60,7 +60,8 @@ def _no_metric(answer: MetricList, metric: str) -> SteadError:
         missing = answer.unsupported[metric].removeprefix("unsupported: ")
         what, fix = f"metric {metric} has no values here: unsupported: {missing}", "`stead metrics` lists what there is"
         return SteadError(what, "", fix, code="metrics.unsupported")
-    near = get_close_matches(metric, {view.metric for view in answer.metrics} | set(answer.unsupported), 1)
+    known = {view.metric for view in answer.metrics} | set(answer.unsupported)
+    near = [] if set("*?[") & set(metric) else get_close_matches(metric, known, 1)
     fix = f"did you mean {near[0]}?" if near else "`stead metrics` lists what there is"
     return SteadError(f"there is no metric {metric!r}", "", fix, code="metrics.unknown")
 
