@@ -53,8 +53,9 @@ def lowered(agent: Stead) -> Iterator[Stead]:
 
 
 def levers(guest: Machine) -> list[tuple[str, ...]]:
-    """Of each of the hog's processes, in the order of their pids: nice, class, and nice of its session."""
-    script = f"for p in $(pgrep -x {NAME}); do echo $(ps -o ni=,cls= -p $p) $(cat /proc/$p/autogroup 2>/dev/null); done"
+    """Of each of the hog's processes, in order: nice, class, and nice of its session, or the class again."""
+    each = "echo $(cut -d' ' -f19 /proc/$p/stat) $(ps -o cls= -p $p) $(cat /proc/$p/autogroup)"
+    script = f"for p in $(pgrep -x {NAME}); do {each}; done"
     rows = [line.split() for line in guest.out(script).splitlines()]
     return [(row[0], row[1], row[-1]) for row in rows]
 
