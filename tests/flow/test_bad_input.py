@@ -199,6 +199,7 @@ async def test_what_outgrew_its_limit_between_plan_and_write_is_refused_and_reco
 @pytest.mark.parametrize(
     ("pid", "name", "words"),
     [(1, "init", "the init system"), (77, "sshd", "the way in by ssh"), (os.getpid(), "python", "stead itself")],
+    ids=["init", "sshd", "stead"],
 )
 async def test_a_group_with_what_is_never_touched_is_refused_and_recorded(tried: Tried, pid: int, name: str, words: str) -> None:
     tried.recorded.process(pid, name, tried.path)
