@@ -10,8 +10,6 @@ import msgspec
 import pytest
 
 from stead.actuators.kernel import KernelActuator, actuator
-from stead.actuators.kernel_state import Knobs
-from stead.actuators.sysctls import KNOWN
 from stead.cgroups.kernel_owners import owner_of_ksm, owner_of_sysctl, tuned_settings
 from stead.host import LocalHost
 from stead.host.operations import NotedHost
@@ -20,6 +18,8 @@ from stead.model.errors import SteadError
 from stead.protocols import Completed
 from stead.testing import FakeHost
 from stead.testing.actuators import CHECKS, Case
+from stead.tunables.state import Knobs
+from stead.tunables.sysctls import KNOWN
 from tests.actuators.ksm import EQUAL, alone, ksm_as_found, number, opted_in, read
 
 UNIT = "web.service"

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stead.actuators.kernel_state import Knobs, fields
-from stead.actuators.ksm_knobs import KsmKnobs
-from stead.actuators.sysctls import Sysctls
-from stead.actuators.unit_merging import UnitMerging
 from stead.model.change import ABSENT, Absent, Record, Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Actuator, Host
+from stead.tunables.ksm import KsmKnobs
+from stead.tunables.state import Knobs, fields
+from stead.tunables.sysctls import Sysctls
+from stead.tunables.unit_merging import UnitMerging
 
 
 class _Part(Protocol):

@@ -4,8 +4,8 @@ Nice alone does nothing between processes of different sessions where autogroups
 decides, and it belongs to the whole session. So a plan says whose session that is, an autogroup that stead itself or PID 1 is
 in is left alone, one that something protected is in is not weighed down, and when the process ends before its session does,
 the session's weight is still put back. What it starts meanwhile inherits what it was given, and comes back with it; what it
-has started already is lowered with it where that is wanted (`priority_members`). Without CAP_SYS_NICE a lowered priority can't
-be raised again: then the undo is none.
+has started already is lowered with it where that is wanted (`scheduling.members`). Without CAP_SYS_NICE a lowered priority
+can't be raised again: then the undo is none.
 
 macOS and Windows have some of these levers (nice or a priority class, IO priority, affinity). What a system lacks is left out of
 the plan and said in it; a wish for nothing else is refused.
@@ -19,18 +19,18 @@ from typing import Final, Literal, cast
 
 import msgspec
 
-from stead.actuators import priority_members
-from stead.actuators.priority_cpus import format_cpus, parse_cpus
-from stead.actuators.priority_family import INHERITED, Heirs, family_within
-from stead.actuators.priority_levers import LEVEL_OF, IoClass, Priority, leader_levers, read_levers, set_levers
-from stead.actuators.priority_session import give_back, leader_of, leader_within, name_of, session_of
-from stead.actuators.priority_slower import lowered
 from stead.cgroups import rivals
 from stead.cgroups.insiders import Shield, protected_in_session, protected_process, shielded
 from stead.cgroups.tree import Groups
 from stead.model.change import ABSENT, FAMILY, Absent, Record, Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Actuator, Host, Lever, Scheduler
+from stead.scheduling import members
+from stead.scheduling.cpus import format_cpus, parse_cpus
+from stead.scheduling.family import INHERITED, Heirs, family_within
+from stead.scheduling.levers import LEVEL_OF, IoClass, Priority, leader_levers, read_levers, set_levers
+from stead.scheduling.session import give_back, leader_of, leader_within, name_of, session_of
+from stead.scheduling.slower import lowered
 
 __all__ = ["Priority", "PriorityActuator", "actuator"]
 
@@ -71,7 +71,7 @@ class PriorityActuator:
             seen = read_levers(host, pid)
         except ProcessLookupError:
             return _left_behind(host, target)
-        family = priority_members.seen(host, target)
+        family = members.seen(host, target)
         return _left_behind(host, target) if _pid(host, target) is None else msgspec.structs.replace(seen, family=family)
 
     def plan(self, target: Target, now: Priority | Absent, want: Priority | Absent) -> Step:
@@ -129,7 +129,7 @@ class PriorityActuator:
         """
         if isinstance(now, Absent) or isinstance(want, Absent):
             return now == want
-        if not priority_members.met(now.family, want.family):
+        if not members.met(now.family, want.family):
             return False
         rounded = _fields(_rounded(now, want, self._host.scheduler))
         if _fields(want) and not rounded:
@@ -159,7 +159,7 @@ class PriorityActuator:
                 raise SteadError(f"its session can't be weighed down: {shared}", str(target), code="priority.session")
         set_levers(levers, pid, want)
         if want.family:
-            priority_members.lower(host, target, want.family, self._shield)
+            members.lower(host, target, want.family, self._shield)
 
     def between(self, seen: Record | None, before: Record | None, want: Record | None) -> bool:
         """Is this what an interrupted write leaves? Each lever is old or new; of a family each one is, or is another's by now."""
@@ -177,7 +177,7 @@ class PriorityActuator:
         pid, trouble = _pid(host, target), ""
         if not isinstance(want, Absent) and want.family:
             try:
-                priority_members.put_back(host, target, want.family)
+                members.put_back(host, target, want.family)
             except SteadError as error:
                 trouble = str(error)
             want = msgspec.structs.replace(want, family=None)
@@ -208,11 +208,11 @@ class PriorityActuator:
             return ""
         return protected_in_session(self._host, Groups.of(self._host), session, self._shield, int(target.name))
 
-    def _family(self, target: Target, want: Sequence[str] | None) -> priority_members.Lowered | None:
+    def _family(self, target: Target, want: Sequence[str] | None) -> members.Lowered | None:
         """Whom of its family to lower. SteadError for what can't be wanted of one."""
         if not want:
             return None
-        return priority_members.planned(self._host, target, self._shield, priority_members.wanted(want, target))
+        return members.planned(self._host, target, self._shield, members.wanted(want, target))
 
     def _yield(self, target: Target, levers: Collection[str]) -> None:
         """SteadError when another controller that runs here sets one of these."""
@@ -250,7 +250,7 @@ def _pid(host: Host, target: Target) -> int | None:
 
 def _left_behind(host: Host, target: Target) -> Priority | Absent:
     """What is left of an ended process's levers: its session's weight, while the session's leader lives, and its family's."""
-    leader, family = leader_of(host, target), priority_members.seen(host, target) or None
+    leader, family = leader_of(host, target), members.seen(host, target) or None
     weight = None
     with contextlib.suppress(ProcessLookupError):
         weight = None if leader is None else host.scheduler.autogroup(leader)

@@ -14,9 +14,6 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from stead.actuators.priority_family import YOUNGEST, Heirs
-from stead.actuators.priority_levers import IoClass, Priority, leader_levers, read_levers, set_levers
-from stead.actuators.priority_session import name_of, session_of
 from stead.cgroups.insiders import Shield, protected_in_session, protected_process
 from stead.cgroups.own_groups import descendants
 from stead.cgroups.tree import Groups
@@ -24,6 +21,9 @@ from stead.host.procfs import parse_stat
 from stead.model.change import FAMILY, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host, Scheduler
+from stead.scheduling.family import YOUNGEST, Heirs
+from stead.scheduling.levers import IoClass, Priority, leader_levers, read_levers, set_levers
+from stead.scheduling.session import name_of, session_of
 
 MOST: Final = 32
 _NAMED: Final = 3  # in a plan's note; the others are counted

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from stead.actuators.priority import Priority, actuator
-from stead.actuators.priority_slower import lowered
 from stead.model.change import Target
 from stead.model.errors import SteadError
 from stead.model.intent import Intent, Protect
+from stead.scheduling.slower import lowered
 from stead.testing import FakeHost
 from tests.cgroups.recorded import RecordedHost
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stead.actuators.priority_cpus import format_cpus, parse_cpus
 from stead.model.errors import SteadError
+from stead.scheduling.cpus import format_cpus, parse_cpus
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-"])

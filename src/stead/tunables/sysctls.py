@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from stead.actuators.kernel_state import Knobs, fields, step
 from stead.cgroups.kernel_owners import owner_of_sysctl
 from stead.model.change import Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host
+from stead.tunables.state import Knobs, fields, step
 
 _MIB: Final = 1 << 20
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")

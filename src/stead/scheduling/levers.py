@@ -6,9 +6,9 @@ from typing import Final, Literal, cast
 
 import msgspec
 
-from stead.actuators.priority_cpus import format_cpus, parse_cpus
-from stead.actuators.priority_session import session_in
 from stead.protocols import Host, Scheduler
+from stead.scheduling.cpus import format_cpus, parse_cpus
+from stead.scheduling.session import session_in
 
 IoClass = Literal["none", "realtime", "best_effort", "idle"]
 LEVEL_OF: Final = {"none": 0, "idle": 0, "best_effort": 4, "realtime": 4}
@@ -19,7 +19,7 @@ class Priority(msgspec.Struct, frozen=True):
 
     `cpus` is a list such as "0-3,6"; the utilisation clamps go from 0 to 1024, a largest core's whole capacity. `session` and
     `apart` are only ever read: the session whose autogroup it is in, and the values that single threads have of their own
-    ("nice=19"). `family` is what it has started by now and how that is lowered (`priority_members`); wanted without names, as in
+    ("nice=19"). `family` is what it has started by now and how that is lowered (`members`); wanted without names, as in
     ["nice=19", "policy=idle"], it is whoever that is when it is planned.
     """
 

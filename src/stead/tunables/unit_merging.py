@@ -10,10 +10,10 @@ import contextlib
 import re
 from typing import Final
 
-from stead.actuators.kernel_state import Knobs, fields, step
 from stead.model.change import Step, Target
 from stead.model.errors import SteadError
 from stead.protocols import Host
+from stead.tunables.state import Knobs, fields, step
 
 RUNTIME: Final = "/run/systemd/system"
 DROP_IN: Final = "50-stead-memory-ksm.conf"

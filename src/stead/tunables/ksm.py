@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from stead.actuators.kernel_state import Knobs, fields, step
 from stead.cgroups.kernel_owners import owner_of_ksm
 from stead.host.procfs import page_bytes, parse_meminfo
 from stead.model.change import Step, Target, UndoKind
 from stead.model.errors import SteadError
 from stead.protocols import Host
+from stead.tunables.state import Knobs, fields, step
 
 FOLDER: Final = "/sys/kernel/mm/ksm"
 _NUMBERS: Final[dict[str, tuple[int, int]]] = {  # knob → the least and the most that stead sets

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from stead.actuators.priority_levers import Priority, leader_levers, set_levers
 from stead.cgroups.own_groups import ROUNDS, descendants
 from stead.model.change import Target
 from stead.model.errors import SteadError
 from stead.protocols import Host
+from stead.scheduling.levers import Priority, leader_levers, set_levers
 
 YOUNGEST: Final = "youngest"  # in `Target.within`: the start of the family's last-born, in clock ticks since boot
 _ALONE: Final[tuple[str, ...]] = ("nice", "policy", "cpus", "uclamp_min", "uclamp_max")

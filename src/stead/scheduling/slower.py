@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stead.actuators.priority_cpus import parse_cpus
-from stead.actuators.priority_levers import LEVEL_OF, Priority
+from stead.scheduling.cpus import parse_cpus
+from stead.scheduling.levers import LEVEL_OF, Priority
 
 _POLICIES: Final = ("other", "batch", "idle")
 _CLASSES: Final = {"realtime": 0, "best_effort": 1, "none": 1, "idle": 2}

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from stead.actuators.priority import Priority, PriorityActuator
-from stead.actuators.priority_family import YOUNGEST
 from stead.model.change import Target
 from stead.model.errors import SteadError
+from stead.scheduling.family import YOUNGEST
 from stead.testing import FakeHost
 from tests.actuators.families import Family, a_family
 

@@ -12,9 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stead.actuators import priority_members as members
 from stead.actuators.priority import Priority, PriorityActuator
-from stead.actuators.priority_family import YOUNGEST
 from stead.catalog.loader import load_catalog
 from stead.cgroups.insiders import Shield
 from stead.flow import runs
@@ -28,6 +26,8 @@ from stead.model.catalog import PlaybookDefinition, SettingTemplate
 from stead.model.change import ABSENT, FAMILY, Step, Target
 from stead.model.errors import SteadError
 from stead.model.policy import Policy
+from stead.scheduling import members as members
+from stead.scheduling.family import YOUNGEST
 from stead.testing import FakeClock, FakeHost
 from tests.actuators.families import Family, a_family
 from tests.flow.kit import NOW, POLICY_ACTOR, counter, decision
