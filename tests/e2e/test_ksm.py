@@ -34,15 +34,15 @@ OWN = f"import os, time; held = os.urandom({MIB} << 20); time.sleep(9999)"
 
 
 def config(folder: Path, code: str, lease_s: float = 3600.0) -> dict[str, Any]:
-    """The shipped catalogue of KSM with short spans: all is seen every fifteen seconds, and judged after 75."""
+    """The shipped catalogue of KSM with short spans: all is seen every ten seconds, and judged by the last fifteen of 100."""
     document = yaml.safe_load((CATALOG / "ksm.yaml").read_text())
     for metric in document["metrics"]:
         metric["recommended_interval_seconds"] = 2
     document["metrics"][0]["for"] = 1
     tune = document["playbooks"][0]
-    tune["verify"], tune["predict"]["within_s"] = {"window_s": 75}, 15
+    tune["verify"], tune["predict"]["within_s"] = {"window_s": 100}, 15
     tune["settings"][0]["lease_s"] = lease_s
-    tune["settings"][0]["state"]["advisor_target_scan_time"] = 15
+    tune["settings"][0]["state"]["advisor_target_scan_time"] = 10
     for name in ("advisor_min_pages_to_scan", "advisor_max_pages_to_scan"):
         tune["settings"][0]["state"][name] = {"from_metric": "infra.ksm_pages_to_scan", "multiply": 2, "at_least": 20}
     (folder / "ksm.yaml").write_text(yaml.safe_dump(document))
@@ -78,7 +78,7 @@ def merging(folder: Path, **settings: Any) -> Iterator[Agent]:
                     os.kill(pid, signal.SIGKILL)
 
 
-def run_in(one: Agent, *states: str, timeout_s: float = 180) -> Run:
+def run_in(one: Agent, *states: str, timeout_s: float = 240) -> Run:
     found: list[Run] = []
 
     def look() -> bool:
