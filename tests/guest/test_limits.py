@@ -77,7 +77,7 @@ def test_systemd_keeps_what_was_set_and_forgets_what_was_put_back(guest: Machine
 
 def test_it_conforms_on_a_unit(bench: Bench, some: str) -> None:
     states = [{"cpu_weight": 20, "pids_max": 50}, {"cpu_max_percent": 50.0, "memory_high_bytes": 200 << 20}]
-    assert bench.ask("conform", actuator="limit", kind="cgroup", name=some, states=states) == {"failures": {}}
+    assert bench.ask("conform", actuator="limit", kind="cgroup", name=some, states=states, outlives=True) == {"failures": {}}
 
 
 def test_it_conforms_on_a_delegated_group(bench: Bench, tenant: str) -> None:

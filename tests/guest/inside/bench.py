@@ -125,7 +125,8 @@ async def conform(ask: Answer) -> Answer:
     host, actuator, thing = opened(ask)
     states = tuple(msgspec.convert(state, actuator.state, strict=False) for state in ask["states"])
     successor = msgspec.structs.replace(thing, identity={**thing.identity, "id": "1"})
-    case = Case(actuator, host, thing, states, Target(thing.kind, "/nowhere.slice", thing.identity), successor)
+    nowhere = Target(thing.kind, "/nowhere.slice", thing.identity)
+    case = Case(actuator, host, thing, states, nowhere, successor, outlives=ask.get("outlives", False))
     first = await actuator.read(host, thing)
     failures = {}
     for check in CHECKS:
