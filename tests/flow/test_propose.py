@@ -341,9 +341,10 @@ def test_one_setting_for_each_of_many():
     assert all(one.one_of for one in wish.settings) and asked == [("quarantine", "mount:/tmp")]
 
 
-def test_of_many_only_those_that_a_person_put_back_are_left_alone():
+@pytest.mark.parametrize("undone", ["clean", "another that had taken it"])
+def test_of_many_only_those_that_a_person_put_back_are_left_alone(undone: str):
     first, second = files("/tmp/a", "/tmp/b")
-    hold = Hold("clean", first.key, "finding-1", ANN, 0)
+    hold = Hold(undone, first.key, "finding-1", ANN, 0)
     mount = finding(subject="mount:/tmp")
     (wish,) = propose([mount], catalog(each()), context(holds=(hold,), each=lambda purpose, subject: (first, second)), NOW)
     assert [str(one.target) for one in wish.settings] == ["file:/tmp/b"]

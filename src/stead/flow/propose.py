@@ -169,7 +169,7 @@ def bind(playbook: PlaybookDefinition, finding: Finding | None, context: Propose
             subject = finding.subject
         if subject.startswith(EACH):
             purpose = subject.removeprefix(EACH)
-            off = {hold.target for hold in context.holds if hold.playbook == playbook.playbook_id}
+            off = {hold.target for hold in context.holds}  # by whichever playbook: what a person put back stays there
             found = [one for one in context.each(purpose, finding.subject if finding else "host") if one.key not in off]
             if not found:
                 return f"{NOTHING_LEFT}: there is nothing to {purpose}"
