@@ -137,7 +137,7 @@ def test_a_restored_backup_is_refused_by_name_and_nothing_acts(tmp_path: Path, s
     code, _, said = stead(box, "mode", "act")
     assert code == 1 and "rolled back" in said and "stead ledger renew" in said
     assert box.ask(GetCheckpoint()).size == size
-    assert "rolled-back" in pair.eye.ask(m.ListEntries(50)).entries[0].leaf
+    assert any("rolled-back" in entry.leaf for entry in pair.eye.ask(m.ListEntries(50)).entries)
     assert pair.station(pair.eye, "witness of box/ledger").ok is False
     code, _, said = stead(box, "ledger", "renew", "--reason", "a test", "--yes", "--config", str(box.config))
     assert code == 1 and "another stead agent" in said
