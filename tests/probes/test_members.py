@@ -151,6 +151,19 @@ def test_a_process_that_was_moved_is_seen_within_a_minute(crowd: Crowd) -> None:
     assert len(look.contenders()) == 1
 
 
+@pytest.mark.parametrize("pid", [14299, 14301], ids=["just before the tick", "while the tick went on"])
+def test_a_process_that_has_just_begun_is_followed_to_the_group_that_it_is_put_into(crowd: Crowd, pid: int) -> None:
+    crowd.group("/batch.slice")
+    look = Look(crowd, intent("nginx", best_effort=("cgroup:/batch.slice",)))
+    crowd.born(pid, "tar")
+    look()
+    age_ms = crowd.now.mono_ms - 10 * look.table.tasks[pid].start_ticks
+    assert abs(age_ms) < 100 and (age_ms < 0) == (pid == 14301) and look.contenders() == {}
+    crowd.put(f"/proc/{pid}/cgroup", "0::/batch.slice\n")
+    look()
+    assert list(look.contenders().values()) == [[pid]]
+
+
 def test_pressure_counts_of_groups_that_only_protected_processes_are_in(crowd: Crowd) -> None:
     look = Look(crowd, intent("service:web", "service:db", "nginx"))
     crowd.born(10, "python3", group="/system.slice/web.service")

@@ -295,9 +295,12 @@ class Members:
 
 
 def patience_ms(task: Task, now: Now) -> int:
-    """How long what was seen of a process stands: not at all while it is new, and then until it is young no more."""
+    """How long what was seen of a process stands: not at all while it is new, and then until it is young no more.
+
+    One that began while the tick went on is younger than nothing.
+    """
     age_ms = now.mono_ms - task.start_ticks * _TICK_MS  # both clocks count from the boot
-    return AGAIN_MS if not 0 <= age_ms < YOUNG_MS else 0 if age_ms < NEW_MS else YOUNG_MS - age_ms
+    return AGAIN_MS if not -YOUNG_MS < age_ms < YOUNG_MS else 0 if age_ms < NEW_MS else YOUNG_MS - age_ms
 
 
 def _first(pattern: Pattern, path: str) -> str:
