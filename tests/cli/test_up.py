@@ -17,7 +17,7 @@ import pytest
 from stead.cli.children import Child, stop_all
 from stead.cli.up import Plan, Up, plan_up, road_station
 from stead.model.config import Paths
-from stead.model.errors import EXIT_USAGE, SteadError
+from stead.model.errors import EXIT_TIMEOUT, EXIT_USAGE, SteadError
 from tests.cli.fake_agent import FakeAgent, stations, status
 
 HERE = Path(__file__).parent
@@ -153,6 +153,19 @@ def test_what_only_a_lease_holds_is_put_back_at_the_end_and_what_goes_on_is_said
     assert (code, errors) == (0, "")
     assert out.index("stopped cleanly") < out.index("the fake put it back") < out.index("1 change under a lease put back")
     assert "the workers of web, jobs go on; the next start takes them over" in out
+
+
+def test_a_second_signal_kills_says_so_and_puts_back_what_a_lease_held(plan: Plan) -> None:
+    deaf = "import signal, sys; sys.path.insert(0, sys.argv[1]); import fake_hub; signal.signal = print; fake_hub.main()"
+    hub = (sys.executable, "-c", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {deaf}", str(HERE))
+    one = Started(msgspec.structs.replace(plan, agent=(*plan.agent, "--leased"), hub=hub))
+    one.until("nothing was changed")
+    one.process.send_signal(signal.SIGINT)
+    one.until("stopping")
+    one.process.send_signal(signal.SIGINT)
+    code, out, errors = one.end()
+    assert code == EXIT_TIMEOUT and "1 change under a lease put back" in out
+    assert "killed by a second signal" in errors and "settled at the next start" in errors and "hub" in errors
 
 
 def test_without_a_lease_nothing_is_put_back(up: Started) -> None:

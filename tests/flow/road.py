@@ -33,7 +33,7 @@ from stead.model.catalog import (
 )
 from stead.model.change import Run
 from stead.model.config import Config
-from stead.model.observe import MetricSpec, Now, Reading, Sample
+from stead.model.observe import Fact, MetricSpec, Now, Reading, Sample
 from stead.model.policy import Autonomy, Budget, Policy
 from stead.protocols import Host
 from stead.stats.series import Series
@@ -53,9 +53,12 @@ class Gauge:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], float] = {}
+        self.facts: list[Fact] = []
 
     def read(self, host: Host, now: Now) -> Reading:
-        return Reading(tuple(Sample(metric, subject, value) for (metric, subject), value in self.values.items()))
+        return Reading(
+            tuple(Sample(metric, subject, value) for (metric, subject), value in self.values.items()), tuple(self.facts)
+        )
 
 
 class Driver:

@@ -21,6 +21,7 @@ from stead.ledger.leaf import canonical, leaf
 from stead.ledger.strict_leaf import unfit
 from stead.model.change import Attempt, Govern, Governed, Hold, Receipt, Run, RunState, Verdict
 from stead.model.find import Finding
+from stead.model.observe import Fact
 from stead.model.policy import Autonomy
 from stead.model.record import Entry, StoredEntry
 from stead.tlog.merkle import Unproven, check_inclusion, leaf_hash, leaf_hashes
@@ -64,6 +65,7 @@ def samples() -> list[Entry]:
         record.autonomy_changed(Autonomy(), Autonomy("act", {"host": 1}), at),
         record.agent_started("1", at, boot_id="b"),
         record.agent_stopped("1", at),
+        record.fact_seen(Fact("left_alone", "cgroup:/a", "it is protected", recorded=True), at),
         record.snapshots_taken((), 0, 1, at),
     ]
 
@@ -131,7 +133,8 @@ def test_the_leaves_of_the_first_release_say_nothing_that_is_not_said_any_more()
 def test_every_type_of_the_first_release_is_among_them() -> None:
     types = {one["type"] for one in FIRST["leaves"]}
     assert {f"run.{state}" for state in get_args(RunState)} <= types
-    assert set(said()) - types == {"receipt.issued", "run.adjusted", "metrics.action_recommended", "hold.made", "hold.lifted"}
+    later = {"receipt.issued", "run.adjusted", "metrics.action_recommended", "hold.made", "hold.lifted", "fact.seen"}
+    assert set(said()) - types == later
 
 
 def test_the_leaves_of_the_first_release_are_canonical_and_name_what_is_beside_them() -> None:

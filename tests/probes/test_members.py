@@ -118,6 +118,22 @@ def test_a_group_with_a_protected_process_in_it_is_left_out_and_said(crowd: Crow
         "/batch.slice": "postgres (pid 21) is in it, and is protected",
         "/other.slice": "sshd (pid 22) is in it, and is the way in by ssh",
     }
+    assert look.members.left_alone == {
+        ("cgroup:/batch.slice", "left alone, though cgroup:/batch.slice names it: what is protected is in it"),
+        ("cgroup:/other.slice", "left alone, though cgroup:/other.slice names it: what is the way in by ssh is in it"),
+    }
+
+
+def test_a_protected_process_that_is_also_to_be_slowed_is_left_alone_whatever_its_pid(crowd: Crowd) -> None:
+    look = Look(crowd, intent("nginx", best_effort=("process:*gin*",)))
+    for pid in (10, 11):
+        crowd.born(pid, "nginx")
+    assert look().left_alone == {
+        ("best_effort:process:*gin*", "nginx is left alone, though process:*gin* names it: it is protected")
+    }
+    for pid in (10, 11):
+        crowd.ends(pid)
+    assert not look().left_alone
 
 
 def test_a_placed_contender_that_begins_something_protected_is_left_out_until_that_is_out_of_its_group(crowd: Crowd) -> None:

@@ -256,12 +256,13 @@ class Up:
     def _stop(self) -> int:
         """Stop both, put back what only leases held, and say how it went."""
         leased = len(self._follower.leased)  # as last told: the agent may have ended on the same signal
-        killed = stop_all(self._children)
+        killed, why = stop_all(self._children), "did not stop in time and had to be killed"
+        if self._signals.count > 1:
+            killed, why = [child for child in self._children if child.code == 128 + signal.SIGKILL], "killed by a second signal"
         if killed:
-            what = f"{' and '.join(child.name for child in killed)} did not stop in time and had to be killed"
-            raise SteadError(
-                what, "", "what was under way is settled at the next start", code="up.killed", exit_code=EXIT_TIMEOUT
-            )
+            self._put_back(leased)
+            what, fix = f"{' and '.join(child.name for child in killed)} {why}", "what was under way is settled at the next start"
+            raise SteadError(what, "", fix, code="up.killed", exit_code=EXIT_TIMEOUT)
         ill = next((child for child in self._children if child.code not in (EXIT_OK, 128 + signal.SIGTERM)), None)
         if ill is not None:
             raise died(ill)

@@ -19,6 +19,7 @@ from stead.catalog.windows import in_window
 from stead.flow import record, runs
 from stead.flow.clock_steps import ClockSteps, carried
 from stead.flow.decide import DecideContext, decide
+from stead.flow.facts import Facts
 from stead.flow.find import find
 from stead.flow.follow import follow
 from stead.flow.govern import Governor
@@ -75,7 +76,7 @@ class Road:
         self.missed, self.later = Missed(), deque[Entry](maxlen=LATER_MAX)  # `later`: for when the ledger can be written
         self._checked: dict[str, str] = {}  # approved run → why it may not begin yet
         self.teller = Teller(place.bus, place.log, catalog, plugged.observer.specs(), config.log.metrics)
-        self._facts: dict[tuple[str, str], Fact] = {}
+        self._facts = Facts(place.ledger)
         self.tasks, self.clock_steps, self.leases = Tasks(), ClockSteps(), Leases()
         self.governor, self.retries = Governor(place.hands, series, series.value), Retries()
         self._cpu_s: deque[float] = deque(maxlen=60)
@@ -155,8 +156,8 @@ class Road:
         """Samples and facts in; observations of the intervals that just ended out."""
         seen = self.plugged.observer.observe(now)
         self.top = seen.top or self.top
-        self._facts.update({(f.name, f.subject): f for f in seen.facts if f.subject == "host"})
         self.series.add_facts(seen.facts)
+        self.later.extend(record.fact_seen(fact, self.stamp(now)) for fact in self._facts.take(seen.facts))
         self.series.add(seen.samples, now)
         self.place.raw.append(now, seen.samples)
         observations: Sequence[Observation] = self.series.observations(now)
@@ -356,7 +357,7 @@ class Road:
 
     def facts(self) -> tuple[Fact, ...]:
         """What is known of the host itself."""
-        return tuple(self._facts.values())
+        return tuple(self._facts.of_host.values())
 
     def stamp(self, now: Now) -> Stamp:
         """Where, when and by whom: by stead itself unless said otherwise."""

@@ -15,7 +15,7 @@ import msgspec
 from stead.ledger.leaf import canonical, clean_text
 from stead.model.change import Attempt, Hold, Proposal, Receipt, Run, Step, Verdict
 from stead.model.find import Finding
-from stead.model.observe import MetricsSnapshot, Now
+from stead.model.observe import Fact, MetricsSnapshot, Now
 from stead.model.policy import Actor, Approval, Autonomy, Decision
 from stead.model.record import Entry
 
@@ -275,6 +275,11 @@ def agent_started(version: str, stamp: Stamp, **detail: Any) -> Entry:
 def agent_stopped(version: str, stamp: Stamp, **detail: Any) -> Entry:
     """The agent ended by itself."""
     return entry("agent.stopped", stamp, {"version": version, **detail}, subject="agent")
+
+
+def fact_seen(fact: Fact, stamp: Stamp) -> Entry:
+    """Something is so that people must be able to prove, and was not so before, or not in these words."""
+    return entry("fact.seen", stamp, {"name": fact.name, "value": fact.value}, subject=fact.subject)
 
 
 def snapshots_taken(snapshots: Sequence[MetricsSnapshot], start_ms: int, end_ms: int, stamp: Stamp) -> Entry:

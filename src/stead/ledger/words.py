@@ -352,5 +352,6 @@ WORDS: Final[dict[str, Callable[[Said, Plan], str]]] = {
     "witness.refused": _unwitnessed,
     "agent.started": lambda one, plan: f"stead {one.body.get('version')} began",
     "agent.stopped": lambda one, plan: f"stead {one.body.get('version')} ended cleanly",
+    "fact.seen": lambda one, plan: f"{one.body.get('value')}",
     "snapshots.taken": lambda one, plan: f"{plural(int(one.body.get('count') or 0), 'snapshot')} were hashed",
 }

@@ -55,11 +55,15 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """Something that is so and seldom changes: an OS version, a mount's type, a setting's present state."""
+    """Something that is so and seldom changes: an OS version, a mount's type, a setting's present state.
+
+    What people must be able to prove is `recorded`: each value of it has an entry in the ledger, once.
+    """
 
     name: str
     subject: str
     value: Scalar
+    recorded: bool = False
 
 
 class ProcessUse(msgspec.Struct, frozen=True):

@@ -214,8 +214,8 @@ class Contention(SystemProbe):
         return samples
 
     def _facts(self, host: Host, now: Now) -> tuple[Fact, ...]:
-        """What the contenders are called, and whom each holds up most: labels of what is found."""
-        facts = []
+        """Who is left alone; what the contenders are called, and whom each holds up most: labels of what is found."""
+        facts = [Fact("left_alone", subject, printable(why), recorded=True) for subject, why in self.members.left_alone]
         for thing in self._told:
             if not thing.path and thing.tasks:
                 root = next((task for task in thing.tasks if task.subject == thing.subject), thing.tasks[0])

@@ -83,13 +83,14 @@ class Thing:
 
 
 class Members:
-    """Keeps `protected` and `contenders` up to date, and in `left_out` why something that fits is no contender."""
+    """Keeps `protected` and `contenders` up to date; `left_out` and `left_alone` say why something that fits is no contender."""
 
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
         self.protected: list[Thing] = [Thing(one.subject, one.title, protect=one) for one in intent.protect]
         self.contenders: list[Thing] = []
         self.left_out: dict[str, str] = {}
+        self.left_alone: frozenset[tuple[str, str]] = frozenset()  # the same for the record: (what, why), whoever it is by number
         self._protects = [[pattern_of(text) for text in one.match] for one in intent.protect]
         self._slowed = [pattern_of(text) for text in intent.best_effort]
         every = [*self._slowed, *(pattern for one in self._protects for pattern in one)]
@@ -236,6 +237,7 @@ class Members:
             thing.tasks, thing.apart = [], set()
         found: dict[str, Thing] = {}
         spoilt: dict[str, str] = {}
+        alone: set[tuple[str, str]] = set()
         for one in self._known.values():
             for index in one.protects:
                 self.protected[index].tasks.append(one.task)
@@ -243,6 +245,10 @@ class Members:
             if group is not None and (one.protects or one.guard):
                 why = "protected" if one.protects else one.guard
                 spoilt[group[0]] = f"{one.task.name} (pid {one.task.pid}) is in it, and is {why}"
+                alone.add((f"cgroup:{group[0]}", f"left alone, though {group[1]} names it: what is {why} is in it"))
+            if one.spared:
+                why = "protected" if one.protects else one.guard
+                alone.add((f"best_effort:{one.spared}", f"{one.name} is left alone, though {one.spared} names it: it is {why}"))
             if one.protects or one.guard:
                 if one.path.startswith(f"{STEAD}/"):  # begun by a contender that stead has placed: that one is put back for it
                     pid, _, ticks = one.path.split("/")[2].partition("-")
@@ -251,7 +257,7 @@ class Members:
             contender = self._group(groups, found, *group) if group is not None else self._tree(found, one)
             if contender is not None:
                 contender.tasks.append(one.task)
-        self.left_out = dict(spoilt)
+        self.left_out, self.left_alone = dict(spoilt), frozenset(alone)
         self.contenders = [thing for thing in found.values() if (thing.path or thing.subject) not in spoilt]
         self._set_apart()
 
