@@ -102,6 +102,23 @@ def test_killed_while_it_holds_its_unit_puts_back_and_it_begins_anew(contended: 
     assert files_of(agent.machine, path)["cpu.weight"] == "1000"
 
 
+def test_a_unit_that_is_restarted_while_it_is_held_is_given_free_and_held_anew(contended: tuple[Stead, str]) -> None:
+    agent, path = contended
+    run = agent.run_in("let-others-first", "verifying", "held", timeout_s=SOON_S)
+    agent.machine.run(f"systemctl restart {HOG}")
+
+    def ended() -> Run | None:
+        return next((each for each in agent.runs("let-others-first") if each.id == run.id and each.final), None)
+
+    over = wait_until(ended, "what was held is gone, and what is left of its limit too", SOON_S, agent.journal)
+    assert over is not None and over.state in ("undone", "moot"), (over.state, over.reason)
+    again = agent.run_in("let-others-first", "verifying", "held", timeout_s=SOON_S)
+    assert again.id != run.id and again.proposal.steps[0].target != run.proposal.steps[0].target
+    agent.stop()
+    after = files_of(agent.machine, path)
+    assert (after["cpu.weight"], after["cpu.idle"]) == ("1000", "0")
+
+
 def test_another_hand_is_yielded_to_once(contended: tuple[Stead, str]) -> None:
     agent, path = contended
     run = agent.run_in("let-others-first", "verifying", "held", timeout_s=SOON_S)
