@@ -164,6 +164,30 @@ async def test_what_the_kernel_refuses_leaves_no_group_or_can_be_put_back(tmp_pa
     assert host.inode("/sys/fs/cgroup/stead") is None
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_another_stead_that_takes_the_empty_folder_away_is_met_by_making_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    host, placement, thing = recorded(tmp_path)
+    step = await planned(placement, host, thing)
+    make, left = host.make_folder, [times]
+
+    def made_too_late(path: str) -> None:
+        if "/stead/" in path and left[0]:
+            left[0] -= 1
+            host.remove_folder(path.rpartition("/")[0])
+        make(path)
+
+    monkeypatch.setattr(host, "make_folder", made_too_late)
+    if times == 3:
+        with pytest.raises(SteadError, match="the kernel refused a group below /stead with ENOENT"):
+            await placement.write(host, thing, msgspec.convert(step.want, Placement))
+    else:
+        await placement.write(host, thing, msgspec.convert(step.want, Placement))
+        await put_back(placement, host, step)
+    assert host.inode("/sys/fs/cgroup/stead") is None
+
+
 async def test_to_be_held_is_to_be_in_ones_own(tmp_path):
     host, placement, mine = recorded(tmp_path)
     step = await planned(placement, host, mine, group=None, cpu_max_percent=50.0)

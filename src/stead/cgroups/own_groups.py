@@ -19,6 +19,7 @@ from stead.protocols import Host
 if TYPE_CHECKING:
     from stead.cgroups.tree import Groups
 
+TRIES: Final = 3  # another stead (one that restores) may take `/stead` away, empty as it is, while a group is made in it
 ROUNDS: Final = 16  # how often what was started meanwhile is moved after the others
 
 
@@ -32,19 +33,27 @@ def made(host: Host, groups: Groups, path: str, controller: str) -> str:
     above, folder = groups.folder(STEAD, controller), groups.folder(path, controller)
     if above is None or folder is None:
         raise refusal(OSError(errno.ENOENT, "no such tree"), path, f"a group with the {controller} controller")
-    try:
-        _make(host, above)
-        _sweep(host, groups, above)
-        if controller == "cpu":
-            _make_idle(host, above)
-        if groups.kind(controller) == "v2" and controller in groups.controllers:
-            host.write(f"{above}/cgroup.subtree_control", f"+{controller}".encode("ascii"))
-        _make(host, folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # others are in it
-            host.remove_folder(above)
-        raise refusal(error, path, f"a group below {STEAD}") from error
+    for tried in range(TRIES):
+        try:
+            _prepare(host, groups, above, folder, controller)
+            break
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and tried < TRIES - 1:
+                continue
+            with contextlib.suppress(OSError):  # others are in it
+                host.remove_folder(above)
+            raise refusal(error, path, f"a group below {STEAD}") from error
     return folder
+
+
+def _prepare(host: Host, groups: Groups, above: str, folder: str, controller: str) -> None:
+    _make(host, above)
+    _sweep(host, groups, above)
+    if controller == "cpu":
+        _make_idle(host, above)
+    if groups.kind(controller) == "v2" and controller in groups.controllers:
+        host.write(f"{above}/cgroup.subtree_control", f"+{controller}".encode("ascii"))
+    _make(host, folder)
 
 
 def passed_on(host: Host, groups: Groups) -> list[str]:
