@@ -119,8 +119,8 @@ def test_a_group_with_a_protected_process_in_it_is_left_out_and_said(crowd: Crow
         "/other.slice": "sshd (pid 22) is in it, and is the way in by ssh",
     }
     assert look.members.left_alone == {
-        ("cgroup:/batch.slice", "left alone, though cgroup:/batch.slice names it: what is protected is in it"),
-        ("cgroup:/other.slice", "left alone, though cgroup:/other.slice names it: what is the way in by ssh is in it"),
+        ("cgroup:/batch.slice", "left alone, though cgroup:/batch.slice names it: it holds protected work"),
+        ("cgroup:/other.slice", "left alone, though cgroup:/other.slice names it: it holds the way in by ssh"),
     }
 
 

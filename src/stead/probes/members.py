@@ -245,7 +245,8 @@ class Members:
             if group is not None and (one.protects or one.guard):
                 why = "protected" if one.protects else one.guard
                 spoilt[group[0]] = f"{one.task.name} (pid {one.task.pid}) is in it, and is {why}"
-                alone.add((f"cgroup:{group[0]}", f"left alone, though {group[1]} names it: what is {why} is in it"))
+                holds = "protected work" if one.protects else one.guard
+                alone.add((f"cgroup:{group[0]}", f"left alone, though {group[1]} names it: it holds {holds}"))
             if one.spared:
                 why = "protected" if one.protects else one.guard
                 alone.add((f"best_effort:{one.spared}", f"{one.name} is left alone, though {one.spared} names it: it is {why}"))
