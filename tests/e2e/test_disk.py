@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -15,14 +16,16 @@ from stead.catalog.files import FOLDER
 from stead.model import messages as m
 from stead.model.change import Run
 from stead.model.cleaning import FileList, ListFiles
+from stead.model.errors import SteadError
 from tests.e2e.place import Agent, agent, wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root"),
+    pytest.mark.timeout(900),
     pytest.mark.long,  # some 20 s each: room is made on a real file system, and measured there
 ]
 
-SIZE = 64 << 20
+SIZE = 16 << 20  # what is compressed is compressed at idle priority: beside the other tests that takes its time
 LINES = b"".join(
     b"2026-11-21T10:%02d:%02d host app[%d]: request %d took %d ms\n" % (n // 60 % 60, n % 60, n, n * 7919, n % 97)
     for n in range(9000)
@@ -34,7 +37,7 @@ SECONDS = {"recommended_interval_seconds": 1, "for": 1, "clear_s": 1}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 of 64 MiB on a loop device."""
+    """An ext4 of 16 MiB on a loop device."""
     image, mount = tmp_path / "image", tmp_path / "disk"
     mount.mkdir()
     with image.open("wb") as file:
@@ -91,7 +94,7 @@ def used(disk: Path) -> int:
     return (sizes.f_blocks - sizes.f_bfree) * sizes.f_frsize
 
 
-def run_of(one: Agent, playbook: str, *states: str, timeout_s: float = 40) -> Run:
+def run_of(one: Agent, playbook: str, *states: str, timeout_s: float = 60) -> Run:
     def find() -> Run | None:
         return next((run for run in one.runs(playbook) if run.state in states), None)
 
@@ -115,18 +118,20 @@ def fill(disk: Path, make: Any, count: int = 11) -> dict[str, bytes]:
 
 
 def test_logs_are_compressed_room_is_made_and_an_undo_brings_each_back(tmp_path: Path, disk: Path) -> None:
-    before = fill(disk, lambda number: LINES * 8 + b"%d" % number)
+    before = fill(disk, lambda number: LINES * 2 + b"%d" % number)
     was = used(disk)
     rule = {"do": "compress", "names": ["app.log.[0-9]", "app.log.[0-9][0-9]"]}
     with (disk / "log" / "app.log.3").open("ab"), agent(tmp_path, config=config(tmp_path, disk, rule), mode="act") as one:
-        run = run_of(one, "compress-logs", "kept")
+        run = run_of(one, "compress-logs", "kept", timeout_s=100)
         assert run.verdict is not None and run.verdict.result == "helped", run.verdict
         assert run.proposal.prediction is not None and run.proposal.prediction.metric == "disk.available_bytes"
         names = {path.name for path in (disk / "log").iterdir()}
         assert "app.log.3" in names and "app.log.3.gz" not in names, "somebody has it open"
         assert names == {"app.log", "app.log.3", *(f"{name}.gz" for name in before if name != "app.log.3")}
         assert was - used(disk) > 0.7 * sum(len(data) for data in before.values())
-        (undone,) = one.ask(m.Undo(run.id)).runs
+        with contextlib.suppress(SteadError):  # what it packed at idle priority it unpacks so too: that may outlast the asking
+            one.ask(m.Undo(run.id))
+        undone = run_of(one, "compress-logs", "undone", "undo_failed")
         assert undone.state == "undone", undone.reason
         assert {path.name: path.read_bytes() for path in (disk / "log").iterdir()} == {**before, "app.log": b"being written"}
         assert (disk / "log" / "app.log.1").stat().st_mode & 0o777 == 0o640
@@ -134,7 +139,7 @@ def test_logs_are_compressed_room_is_made_and_an_undo_brings_each_back(tmp_path:
 
 
 def test_files_wait_in_quarantine_and_only_their_end_makes_room(tmp_path: Path, disk: Path) -> None:
-    before = fill(disk, lambda number: os.urandom(4 << 20))
+    before = fill(disk, lambda number: os.urandom(1150 << 10))
     was = used(disk)
     rule = {"names": ["app.log.*"]}
     with agent(tmp_path, config=config(tmp_path, disk, rule, "aggressive"), mode="act") as one:
@@ -153,7 +158,7 @@ def test_files_wait_in_quarantine_and_only_their_end_makes_room(tmp_path: Path, 
 
 
 def test_without_a_rule_that_names_files_a_person_is_asked(tmp_path: Path, disk: Path) -> None:
-    before = fill(disk, lambda number: os.urandom(4 << 20))
+    before = fill(disk, lambda number: os.urandom(1150 << 10))
     rule = {"names": ["app.log.*"], "quarantine_s": 3600}
     with agent(tmp_path, config=config(tmp_path, disk, rule, names=("*",)), mode="act") as one:
         waiting = run_of(one, "clean-disk", "waiting")

@@ -15,6 +15,7 @@ from stead.wire.codec import decode_outgoing, encode
 from tests.guest.machine import Machine
 
 T = TypeVar("T")
+PATIENCE = 2  # how often a limit is waited for: it is for what hangs, and two guests share what the machine has
 SOCKET = "/run/stead/agent.sock"
 ALLOW = {"rules": [{"name": "the-guest-is-ours", "then": "allow", "when": {}}], "budget": {"actions_per_hour": 1000}}
 
@@ -89,10 +90,10 @@ class Stead:
 
 def wait_until(condition: Callable[[], T], what: str, timeout_s: float = 30.0, told: Callable[[], str] = lambda: "") -> T:
     """Wait for something true and return it; what is `told` explains why it did not come."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE * timeout_s
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s until {what}\n{told()}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE * timeout_s:g} s until {what}\n{told()}"
         time.sleep(0.3)
