@@ -17,6 +17,7 @@ from stead.demo.script import table
 from stead.demo.story import Healing
 from stead.host import LocalHost
 from stead.model.errors import SteadError
+from stead.probes.workload import SHORT_MS
 from stead.workloads.children import find_marked
 
 DEMO = [sys.executable, "-P", "-m", "stead.demo"]
@@ -82,8 +83,12 @@ def test_what_the_agent_is_given_is_valid(tmp_path: Path) -> None:
     assert rule.when.target == (scene.hog_name, "workload:demo-web", "workload:demo-queue")
     (tmp_path / "demo.yaml").write_text(overlay(autogroups=True))
     catalog = load_catalog(str(tmp_path / "demo.yaml"))
-    for metric in ("infra.process_cpu_cores", "executor.queue_depth", "api.error_rate"):
-        assert catalog.metrics[metric].for_s <= 6
+    assert catalog.metrics["executor.queue_depth"].for_s <= 6
+    for name, window_s in (("calm-cpu-hog", 1.0), ("restart-workers", SHORT_MS / 1000)):
+        predict = catalog.playbooks[name].predict
+        assert predict is not None and predict.within_s is not None
+        for metric in (one for one in catalog.metrics.values() if name in one.playbooks):
+            assert window_s + predict.within_s <= metric.for_s <= 15, "what is compared is of the fault alone, not of its onset"
     assert catalog.playbooks["calm-cpu-hog"].tier == 1 and catalog.playbooks["restart-workers"].tier == 2
 
 

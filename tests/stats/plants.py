@@ -82,6 +82,18 @@ def hogged(rng: random.Random, for_s: int, drop: float = 0.0, ends_after_s: floa
                 return Told([*values[:second], *((1 - drop) * one for one in values[second:])], demand, second)
 
 
+def failing(rng: random.Random, share: float, per_s: int, lasted_s: int, within: int, mended: bool) -> Told:
+    """The share of a service's requests that fail, of the last 5 seconds; nothing fails until `lasted_s` before it is answered.
+
+    What came right after is left out, as where only the last seconds of a longer window are judged.
+    """
+    shares = [0.0] * 320 + [share] * lasted_s + [0.0 if mended else share] * (5 + within)
+    errors = [sum(rng.random() < one for _ in range(per_s)) if one else 0 for one in shares]
+    values = [sum(errors[end - 5 : end]) / (5 * per_s) for end in range(5, len(errors) + 1)]
+    changed = 316 + lasted_s  # values[0] is of the fifth second
+    return Told([*values[:changed], *values[changed + 5 :]], [1.0] * (len(values) - 5), changed)
+
+
 def judged(told: Told, within: int, after: int, *, controlled: bool) -> str:
     """What is said of it, by the whole of the interval: helped, no_help, inconclusive; or why there is no effect to tell."""
     values, changed = told.values, told.changed

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stead.stats.effect import Control, Effect, Noise, against_twin, interrupted, moved_by_itself, noise_of, quantile_of_t
-from tests.stats.plants import Told, autoregressive, bursting, cycling, hogged, judged, noisy, peaking
+from tests.stats.plants import Told, autoregressive, bursting, cycling, failing, hogged, judged, noisy, peaking
 
 MADE = 1000
 
@@ -206,6 +206,13 @@ def test_a_thousand_lulls(ends_after_s: float, for_s: int, controlled: bool) -> 
     assert found["helped"] <= 0.05 * MADE, found
 
 
+@pytest.mark.parametrize(("share_of_all", "per_s", "within"), [(1 / 3, 45, 5), (0.1, 45, 5), (0.02, 10, 30), (0.05, 10, 30)])
+def test_a_share_that_goes_on_failing_is_no_help(share_of_all: float, per_s: int, within: int) -> None:
+    for lasted_s in (3, 5 + within, 60):
+        found = share(lambda rng, lasted_s=lasted_s: failing(rng, share_of_all, per_s, lasted_s, within, False), within, within)  # type: ignore[misc]
+        assert found["helped"] <= 0.05 * MADE, (lasted_s, found)
+
+
 # -- where something was ------------------------------------------------------------------------------------------------
 
 
@@ -225,3 +232,12 @@ def test_a_limit_that_works_is_found_within_seconds_of_the_onset_by_the_demand_t
 def test_a_change_that_does_nothing_is_told_apart_where_the_noise_allows() -> None:
     found = share(lambda rng: noisy(rng, 0.2, 0.2, 30, 30), 30, 30)
     assert found["no_help"] >= 0.9 * MADE, found
+
+
+def test_a_share_that_falls_to_nothing_is_found_once_its_window_holds_nothing_but_the_fault() -> None:
+    """While the window fills, its rise is noise as large as its level: what acts then can't be told from luck."""
+    for lasted_s in (10, 20):
+        found = share(lambda rng, lasted_s=lasted_s: failing(rng, 1 / 3, 45, lasted_s, 5, True), 5, 5, made=300)  # type: ignore[misc]
+        assert found["helped"] >= 0.99 * 300, (lasted_s, found)
+    found = share(lambda rng: failing(rng, 1 / 3, 45, 4, 5, True), 5, 5, made=300)
+    assert found["helped"] == 0 == found["no_help"], found

@@ -17,7 +17,7 @@ from pathlib import Path
 
 WORK_ROUNDS = 10_000  # some 5 ms of CPU
 CRASH_AFTER = 50
-WEIGHT = -6  # nice, where it may (as root): what else a busy machine does then disturbs the measurement less
+WEIGHT = -10  # nice, where it may (as root): what else a busy machine does then disturbs the measurement less
 REPORT_S = 0.5
 LATENCY_S = 5.0
 
